@@ -1,0 +1,31 @@
+# Names for what scripts/ does. ARGS goes through: make test ARGS="-k frames".
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench docs conformance clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## set up .venv for everything below
+	@scripts/setup
+
+demo: ## set up what the demo needs and serve it on http://127.0.0.1:5000
+	@scripts/demo
+
+test: ## set up what is missing and run every test
+	@scripts/test $(ARGS)
+
+check: ## lint, formatting, types
+	@scripts/check
+
+bench: ## measure against other servers, into bench/results/
+	@scripts/bench $(ARGS)
+
+docs: ## build the documentation into site/
+	@scripts/docs
+
+conformance: ## run the long conformance cases
+	@scripts/test tests/conformance -m full $(ARGS)
+
+clean: ## remove all that the other commands made, .venv too
+	rm -rf .venv site dist build reports .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/peers/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
