@@ -1,0 +1,85 @@
+"""Every bound the hub keeps, in three frozen groups; each has a finite default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from hubbub.errors import ConfigError
+
+__all__ = ["FrameLimits", "Limits", "Timeouts"]
+
+
+class _Positive:
+    """Refuses zero and negative values at construction, by the field's name."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value = getattr(self, field.name)
+            if value <= 0:
+                raise ConfigError(f"{type(self).__name__}.{field.name} is {value!r}: give a number above 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLimits(_Positive):
+    """What one incoming message may weigh; over it the connection closes with 1009.
+
+    Args:
+        message_size: bytes of a message, all parts together, on the wire and again after inflating.
+        parts: frames that a fragmented message may come in, empty ones counted.
+    """
+
+    message_size: int = 64 * 1024
+    parts: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(_Positive):
+    """What one connection may cost.
+
+    Args:
+        message_size: bytes of one message, also after inflating.
+        parts: fragments of one message.
+        depth: levels of JSON arrays and objects.
+        send_queue: bytes that wait for a slow client before it is closed with 4002.
+        channel_name: bytes of a channel's name.
+        channels: channels one connection may be subscribed to.
+        in_flight: messages of one connection accepted and not finished; reading pauses there.
+        bad_messages: messages that are not JSON before the connection is closed with 4500.
+    """
+
+    message_size: int = 64 * 1024
+    parts: int = 1024
+    depth: int = 32
+    send_queue: int = 1024 * 1024
+    channel_name: int = 255
+    channels: int = 128
+    in_flight: int = 16
+    bad_messages: int = 5
+
+    @property
+    def frames(self) -> FrameLimits:
+        """The part of these that the frame parser keeps."""
+        return FrameLimits(self.message_size, self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts(_Positive):
+    """How long the hub waits, each in seconds.
+
+    Args:
+        ping: silence before a ping.
+        pong: from a ping to any sign of life, then 4003.
+        close: from our goodbye to the end of the socket.
+        handler: one handler's run.
+        request: the client's answer to `Connection.request`.
+        shutdown: from the goodbye to all until the sockets are cut.
+    """
+
+    ping: float = 30.0
+    pong: float = 10.0
+    close: float = 5.0
+    handler: float = 30.0
+    request: float = 10.0
+    shutdown: float = 10.0
