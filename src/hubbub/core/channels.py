@@ -1,0 +1,103 @@
+"""Who is subscribed to what: channels and their members, both ways.
+
+A member carries its own channels in a tuple: most have one or two, and a tuple is the smallest thing that holds them.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
+
+from hubbub.errors import RequestError
+
+__all__ = ["Channel", "Channels", "Subscriber", "check_name"]
+
+FORBIDDEN = frozenset("*>")
+
+
+class Subscriber(Protocol):
+    """What a member of a channel must be able to keep."""
+
+    channels: tuple[Channel[Subscriber], ...]
+
+
+S = TypeVar("S", bound=Subscriber)
+
+
+class Channel(Generic[S]):
+    """One channel: its name and its members, oldest first."""
+
+    __slots__ = ("members", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.members: dict[S, None] = {}
+
+
+class Channels(Generic[S]):
+    """All channels that have a member; the others do not exist."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Channel[S]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def get(self, name: str) -> Channel[S] | None:
+        """The channel of this name, if anybody is subscribed."""
+        return self._by_name.get(name)
+
+    def subscribe(self, member: S, name: str) -> bool:
+        """Make `member` a subscriber; False if it was one."""
+        channel = self._by_name.get(name)
+        if channel is None:
+            channel = self._by_name[name] = Channel(name)
+        elif member in channel.members:
+            return False
+        channel.members[member] = None
+        member.channels = (*member.channels, channel)  # type: ignore[arg-type]
+        return True
+
+    def unsubscribe(self, member: S, name: str) -> bool:
+        """Take `member` out; False if it was not subscribed."""
+        channel = self._by_name.get(name)
+        if channel is None or member not in channel.members:
+            return False
+        member.channels = tuple(other for other in member.channels if other is not channel)
+        self._drop(member, channel)
+        return True
+
+    def leave_all(self, member: S) -> Iterable[str]:
+        """Take `member` out of every channel and say which they were."""
+        channels, member.channels = member.channels, ()
+        for channel in channels:
+            self._drop(member, channel)  # type: ignore[arg-type]
+        return [channel.name for channel in channels]
+
+    def _drop(self, member: S, channel: Channel[S]) -> None:
+        del channel.members[member]
+        if not channel.members:
+            del self._by_name[channel.name]
+
+
+def check_name(name: str, size: int) -> str:
+    """Give back a channel name that is fit to use.
+
+    Args:
+        name: what somebody called the channel.
+        size: bytes of UTF-8 allowed.
+
+    Raises:
+        RequestError: `bad_channel`: empty, too long, control characters, `*`, `>`, or not in Unicode's form NFC.
+    """
+    if not name or len(name.encode("utf-8", "surrogatepass")) > size:
+        raise RequestError("bad_channel", f"A channel name has 1 to {size} bytes.", "channel")
+    if name.isascii() and name.isprintable() and FORBIDDEN.isdisjoint(name):
+        return name
+    # Look-alikes of a name would be other channels: one spelling only (format characters count as control).
+    if not FORBIDDEN.isdisjoint(name) or any(unicodedata.category(letter)[0] == "C" for letter in name):
+        raise RequestError("bad_channel", "A channel name has no control characters, `*` or `>`.", "channel")
+    if not unicodedata.is_normalized("NFC", name):
+        raise RequestError("bad_channel", "A channel name is written in Unicode's form NFC.", "channel")
+    return name

@@ -1,0 +1,128 @@
+"""The one message shape, `{"type", "payload"?, "timestamp"?, "id"?}`: decoded once, encoded once.
+
+Rules of this file:
+1. A message is decoded in two steps: the envelope here, the payload by whoever knows its type.
+2. The sender's `timestamp` is never read: the server's own time counts.
+3. What is malformed raises `RequestError`; nothing else leaves `decode`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from hubbub.core.camel import to_wire
+from hubbub.errors import RequestError
+
+__all__ = ["Incoming", "Message", "decode", "encode", "invalid_payload"]
+
+NOTHING = msgspec.Raw(b"")
+STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+QUOTED = re.compile(r" '.*'", re.DOTALL)
+BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+class Incoming(msgspec.Struct, gc=False):
+    """A client's message with its payload still in JSON."""
+
+    type: str
+    payload: msgspec.Raw = NOTHING
+    id: str | None = None
+
+
+class Message(msgspec.Struct, omit_defaults=True, frozen=True):
+    """One message of the wire.
+
+    Args:
+        type: what it is.
+        payload: whatever goes with it; None leaves it out.
+        timestamp: when the server saw or made it, milliseconds since 1970.
+        id: the request it belongs to.
+    """
+
+    type: str
+    payload: Any = None
+    timestamp: int = 0
+    id: str | None = None
+
+
+def _plain(value: Any) -> Any:
+    """Encode what msgspec cannot: a pydantic model says how itself."""
+    try:
+        return value.model_dump(mode="json", by_alias=True)
+    except AttributeError:
+        raise TypeError(f"{type(value).__name__} has no JSON form: send a dict, Struct, dataclass or model.") from None
+
+
+_decode = msgspec.json.Decoder(Incoming).decode
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
+
+
+def encode(type: str, payload: Any, timestamp: int, id: str | None = None) -> bytes:
+    """Build the JSON text of one message.
+
+    Args:
+        type: the message's type.
+        payload: anything with a JSON form; None leaves it out.
+        timestamp: milliseconds since 1970.
+        id: the request this answers.
+
+    Raises:
+        TypeError: the payload has no JSON form.
+    """
+    return _encode(Message(type, to_wire(payload), timestamp, id))
+
+
+def decode(text: bytes, depth: int) -> Incoming:
+    """Read one message.
+
+    Args:
+        text: JSON in valid UTF-8.
+        depth: levels of arrays and objects allowed.
+
+    Raises:
+        RequestError: `bad_json`, `bad_envelope` or `unknown_type`.
+    """
+    # Counting brackets is cheap and an upper bound; only a suspect message is walked through.
+    if text.count(b"[") + text.count(b"{") > depth and _deeper(text, depth):
+        raise RequestError("bad_json", f"The message is nested deeper than {depth} levels.")
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        raise _explain(text) from None
+
+
+def invalid_payload(error: Exception) -> RequestError:
+    """Turn a decoder's complaint into `invalid_payload`, the field named, the input not echoed."""
+    reason, _, path = QUOTED.sub("", str(error)).partition(" - at `")
+    field = path.rstrip("`").removeprefix("$").removeprefix(".") or None
+    missing = re.search(r"missing required field `(\w+)`", reason)
+    if missing:
+        field = f"{field}.{missing[1]}" if field else missing[1]
+    where = f"payload.{field}" if field else "payload"
+    return RequestError("invalid_payload", f"{where}: {reason}.", field)
+
+
+def _explain(text: bytes) -> RequestError:
+    """Say why a text is no envelope (slow path)."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return RequestError("bad_json", 'Not JSON. Send an object like {"type": "ping"}.')
+    if not isinstance(value, dict):
+        return RequestError("bad_envelope", 'A message is an object like {"type": "ping"}.')
+    if not isinstance(value.get("type"), str):
+        return RequestError("unknown_type", "`type` must be there and a string.", "type")
+    return RequestError("bad_envelope", "`id` must be a string.", "id")
+
+
+def _deeper(text: bytes, depth: int) -> bool:
+    """Whether arrays and objects nest deeper than `depth`, brackets inside strings left out."""
+    level = 0
+    for bracket in BRACKETS.finditer(STRINGS.sub(b"", text)):
+        level += 1 if bracket[0] in b"[{" else -1
+        if level > depth:
+            return True
+    return False

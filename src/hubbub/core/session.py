@@ -1,0 +1,44 @@
+"""The life of one connection, as a table: state and input give the next state.
+
+    CONNECTING --accept--> OPEN --goodbye--> CLOSING --lost--> CLOSED
+
+A goodbye is ours or the peer's; `lost` ends the life from every state.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+
+__all__ = ["TRANSITIONS", "ConnectionState", "Input", "advance"]
+
+
+class ConnectionState(IntEnum):
+    """Where a connection stands; the numbers are those of the browser's `WebSocket.readyState`."""
+
+    CONNECTING = 0
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+
+
+class Input(Enum):
+    """What can happen to a connection."""
+
+    ACCEPT = "accept"
+    GOODBYE = "goodbye"
+    LOST = "lost"
+
+
+TRANSITIONS: dict[tuple[ConnectionState, Input], ConnectionState] = {
+    (ConnectionState.CONNECTING, Input.ACCEPT): ConnectionState.OPEN,
+    (ConnectionState.CONNECTING, Input.GOODBYE): ConnectionState.CLOSING,
+    (ConnectionState.CONNECTING, Input.LOST): ConnectionState.CLOSED,
+    (ConnectionState.OPEN, Input.GOODBYE): ConnectionState.CLOSING,
+    (ConnectionState.OPEN, Input.LOST): ConnectionState.CLOSED,
+    (ConnectionState.CLOSING, Input.LOST): ConnectionState.CLOSED,
+}
+
+
+def advance(state: ConnectionState, event: Input) -> ConnectionState:
+    """The next state; an input that the table does not know changes nothing."""
+    return TRANSITIONS.get((state, event), state)
