@@ -1,0 +1,291 @@
+"""One client: who it is, what it is sent, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hubbub.core.camel import twin
+from hubbub.core.channels import check_name
+from hubbub.core.envelope import encode, invalid_payload
+from hubbub.core.session import ConnectionState, Input, advance
+from hubbub.errors import CloseCode, ConnectionClosed, RequestError, RequestTimeout, UsageError
+from hubbub.node.outbox import Outbox
+
+if TYPE_CHECKING:
+    from hubbub.contracts import Handshake, Transport
+    from hubbub.core.envelope import Incoming
+    from hubbub.node.node import Node
+    from hubbub.node.workers import Job
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    """A client's live connection to this node.
+
+    Attributes:
+        id: unguessable, unique.
+        state: where it stands, see `ConnectionState`.
+    """
+
+    __slots__ = (
+        "_metadata",
+        "_requests",
+        "_user_id",
+        "backlog",
+        "bad_messages",
+        "close_reason",
+        "heard",
+        "id",
+        "node",
+        "outbox",
+        "pinged",
+        "reading",
+        "running",
+        "state",
+    )
+
+    def __init__(self, node: Node) -> None:
+        self.id = secrets.token_urlsafe(12)
+        self.node = node
+        self.state = ConnectionState.CONNECTING
+        self.outbox: Outbox = None  # type: ignore[assignment]  # from `accept` on
+        self._user_id: str | None = None
+        self._metadata: dict[str, Any] | None = None
+        self._requests: dict[str, asyncio.Future[Incoming]] | None = None
+        self.backlog: deque[Incoming | bytes] | None = None
+        self.running: Job | None = None
+        self.reading = True
+        self.bad_messages = 0
+        self.heard = time.monotonic()
+        self.pinged = 0.0
+        self.close_reason: tuple[int, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} user={self._user_id!r} {self.state.name}>"
+
+    # Who it is
+
+    @property
+    def user_id(self) -> str | None:
+        """The user this connection belongs to, None while anonymous."""
+        return self._user_id
+
+    def identify(self, user_id: str | None) -> None:
+        """Bind this connection to a user, another user, or nobody."""
+        before, self._user_id = self._user_id, user_id
+        self.node.registry.move(self, before)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """A dict of your own that lives as long as the connection."""
+        if self._metadata is None:
+            self._metadata = {}
+        return self._metadata
+
+    @property
+    def channels(self) -> list[str]:
+        """The names of the channels it is subscribed to, oldest first."""
+        return [channel.name for channel in self.outbox.channels]
+
+    @property
+    def last_activity(self) -> float:
+        """When the client was last heard of, in seconds since 1970."""
+        return time.time() - (time.monotonic() - self.heard)
+
+    @property
+    def is_alive(self) -> bool:
+        """False from a ping on until the client is heard of again."""
+        return self.heard >= self.pinged
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self.state is ConnectionState.OPEN
+
+    # Its channels
+
+    def subscribe(self, channel: str) -> bool:
+        """Let it get what is published on a channel from now on; False if it did already.
+
+        Raises:
+            RequestError: `bad_channel`, or `channel_limit`.
+        """
+        limits, outbox = self.node.limits, self.outbox
+        check_name(channel, limits.channel_name)
+        if self.state is not ConnectionState.OPEN:
+            return False
+        self.node.delivery.drain(outbox)
+        if len(outbox.channels) >= limits.channels and channel not in self.channels:
+            raise RequestError("channel_limit", f"One connection may have {limits.channels} channels.", "channel")
+        return self.node.channels.subscribe(outbox, channel)
+
+    def unsubscribe(self, channel: str) -> bool:
+        """Get nothing more that is published on a channel; False if it did not."""
+        self.node.delivery.drain(self.outbox)
+        return self.node.channels.unsubscribe(self.outbox, channel)
+
+    # What it is sent
+
+    def send(self, type: str, payload: Any = None, *, id: str | None = None) -> bool:
+        """Queue one message for this client; never blocks.
+
+        Args:
+            type: the message's type.
+            payload: anything with a JSON form.
+            id: the request this answers.
+
+        Returns:
+            True if it was queued, False if the connection is no longer open.
+
+        Raises:
+            UsageError: called from another thread than the hub's.
+        """
+        if threading.get_ident() != self.node.thread:
+            raise UsageError("Connection.send is for the hub's own thread: elsewhere use hub.sync.send_to_connection.")
+        if self.state is not ConnectionState.OPEN:
+            return False
+        outbox, delivery = self.outbox, self.node.delivery
+        if delivery.noted:
+            delivery.drain(outbox)
+        outbox.put(outbox.transport.form.encode(encode(type, payload, int(time.time() * 1000), id)))
+        return True
+
+    def send_error(self, error: RequestError, id: str | None = None) -> bool:
+        """Answer a message with `error`."""
+        payload = {"code": error.code, "message": error.message}
+        return self.send("error", payload if error.field is None else {**payload, "field": error.field}, id=id)
+
+    async def request(self, type: str, payload: Any = None, *, timeout: float | None = None, returns: Any = Any) -> Any:
+        """Ask the client and wait for its answer.
+
+        Args:
+            type: what is asked; the client sees `request` with this type and payload.
+            payload: anything with a JSON form.
+            timeout: seconds to wait, by default `Timeouts.request`.
+            returns: the type the answer is decoded into.
+
+        Raises:
+            RequestTimeout: no answer in time.
+            ConnectionClosed: the connection is or was closed.
+            RequestError: the client answered with an error, or with something else than `returns`.
+        """
+        key = secrets.token_urlsafe(6)
+        if self._requests is None:
+            self._requests = {}
+        answer = self._requests[key] = asyncio.get_running_loop().create_future()
+        self.node.dispatcher.resume(self)
+        try:
+            if not self.send("request", {"type": type, "payload": payload}, id=key):
+                raise ConnectionClosed(f"{self!r} is not open.")
+            async with asyncio.timeout(timeout or self.node.timeouts.request):
+                message = await answer
+        except TimeoutError:
+            raise RequestTimeout(f"{self!r} did not answer {type!r} in time.") from None
+        finally:
+            self._requests.pop(key, None)
+        return _answer(message, returns)
+
+    def answered(self, message: Incoming) -> None:
+        """Give a `response` or `error` to the request that waits for it; late ones are dropped."""
+        future = (self._requests or {}).get(message.id or "")
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    @property
+    def asking(self) -> bool:
+        """Whether a request of ours is waiting for its answer."""
+        return bool(self._requests)
+
+    # How it ends
+
+    def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """Say goodbye behind what was sent; the socket ends when the client agrees, or after `Timeouts.close`.
+
+        Args:
+            code: why, see `CloseCode`.
+            reason: at most 123 bytes for the client's developer.
+        """
+        if self.state not in (ConnectionState.CONNECTING, ConnectionState.OPEN):
+            return
+        if self.outbox is not None:
+            self.node.delivery.drain(self.outbox)
+        self._goodbye(code, reason)
+        self.outbox.close(code, reason)
+
+    # What the door calls (`contracts.Receiver`)
+
+    def accept(self, transport: Transport, handshake: Handshake) -> None:
+        """Open: from here on messages flow."""
+        self.outbox = Outbox(self, transport, self.node.limits.send_queue, self.node.delivery.number)
+        self.state = advance(self.state, Input.ACCEPT)
+        self.node.opened(self, handshake)
+
+    def receive_text(self, text: bytes) -> None:
+        """Take one whole text message, valid UTF-8."""
+        self.heard = time.monotonic()
+        self.node.dispatcher.receive(self, text)
+
+    def receive_binary(self, data: bytes) -> None:
+        """Take one whole binary message."""
+        self.heard = time.monotonic()
+        self.node.dispatcher.receive_binary(self, data)
+
+    def touch(self) -> None:
+        """Learn that the peer is alive: bytes came, if no message yet."""
+        self.heard = time.monotonic()
+
+    def pause_writing(self) -> None:
+        """Learn that the transport is paused."""
+        self.outbox.hold()
+
+    def resume_writing(self) -> None:
+        """Learn that the transport takes data again."""
+        self.outbox.release()
+
+    def cork(self) -> None:
+        """Several messages follow at once: keep the replies together."""
+        self.outbox.hold()
+
+    def uncork(self) -> None:
+        """The last of them was handed over: send the replies."""
+        self.outbox.release()
+
+    def close_received(self, code: int, reason: str) -> None:
+        """Learn that the peer says goodbye."""
+        self._goodbye(code, reason)
+
+    def lost(self, code: int, reason: str) -> None:
+        """Learn that the socket is gone."""
+        if self.state is ConnectionState.CLOSED:
+            return
+        self._goodbye(code, reason)
+        self.state = advance(self.state, Input.LOST)
+        for future in (self._requests or {}).values():
+            if not future.done():
+                future.set_exception(ConnectionClosed(f"{self!r} closed before it answered."))
+        self.node.closed(self, *(self.close_reason or (code, reason)))
+
+    def _goodbye(self, code: int, reason: str) -> None:
+        if self.close_reason is None:
+            self.close_reason = (code, reason)
+            self.node.leaving(self)
+        self.state = advance(self.state, Input.GOODBYE)
+
+
+def _answer(message: Incoming, returns: Any) -> Any:
+    """Decode the client's answer, or raise what it said."""
+    if message.type == "error":
+        raise RequestError("refused", "The client answered with an error.")
+    try:
+        value = msgspec.json.decode(message.payload or b"null", type=twin(returns))
+        return value if twin(returns) is returns else msgspec.convert(value, returns, from_attributes=True)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise invalid_payload(error) from None

@@ -1,0 +1,200 @@
+"""Handle the messages of each connection, one at a time and in order, through the handler of their type."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hubbub.core.envelope import Incoming, Message, decode
+from hubbub.core.session import ConnectionState
+from hubbub.errors import CloseCode, RequestError
+from hubbub.node.hooks import HookName, Hooks
+from hubbub.node.workers import Job, Workers
+
+if TYPE_CHECKING:
+    from hubbub.node.connection import Connection
+    from hubbub.node.node import Node
+    from hubbub.node.routing import Route
+
+__all__ = ["Dispatcher"]
+
+logger = logging.getLogger("hubbub.dispatch")
+
+SLOW = 0.1
+WHILE_ASKING = 1024
+
+UNKNOWN = RequestError("unknown_type", "Nobody handles this type here; the server's documentation lists them.", "type")
+
+
+class Dispatcher:
+    """Routes, hooks, and the order in which they run.
+
+    Messages of a connection wait in its backlog while one of them is handled by a coroutine. Those with an urgent type
+    (answers to our own requests, pings) do not wait.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.routes: dict[str, Route] = {}
+        self.urgent: dict[str, Callable[[Connection, Incoming], None]] = {}
+        self.workers = Workers()
+        self.hooks = Hooks(self.workers, self._hook_failed, self._next)
+
+    def receive(self, connection: Connection, text: bytes) -> None:
+        """Handle one message now, or queue it behind what is being handled."""
+        if connection.state is not ConnectionState.OPEN:
+            return
+        try:
+            message = decode(text, self.node.limits.depth)
+        except RequestError as error:
+            self._malformed(connection, error)
+            return
+        urgent = self.urgent.get(message.type)
+        if urgent is not None:
+            urgent(connection, message)
+        elif connection.running is not None or connection.backlog:
+            self._queue(connection, message)
+        else:
+            self._handle(connection, message)
+
+    def receive_binary(self, connection: Connection, data: bytes) -> None:
+        """Give a binary message to the hooks, in its place among the messages; without a hook, close with 1003."""
+        if connection.state is not ConnectionState.OPEN:
+            return
+        if "binary" not in self.hooks:
+            connection.close(CloseCode.UNSUPPORTED_DATA, "text messages only")
+        elif connection.running is not None or connection.backlog:
+            self._queue(connection, data)
+        else:
+            self.hooks.run("binary", connection, data)
+
+    def resume(self, connection: Connection) -> None:
+        """Read on, if the backlog was why we stopped."""
+        if not connection.reading:
+            connection.reading = True
+            connection.outbox.transport.resume_reading()
+
+    def stop(self, connection: Connection) -> None:
+        """Drop what a connection that is gone still waits for."""
+        connection.backlog = None
+        if connection.running is not None:
+            connection.running.cancel()
+
+    # In order
+
+    def _queue(self, connection: Connection, message: Incoming | bytes) -> None:
+        if connection.backlog is None:
+            connection.backlog = deque()
+        connection.backlog.append(message)
+        # While we ask the client something its answer must get through, so we read further than the limit.
+        bound = WHILE_ASKING if connection.asking else self.node.limits.in_flight
+        if len(connection.backlog) + 1 >= bound and connection.reading:
+            connection.reading = False
+            connection.outbox.transport.pause_reading()
+
+    def _next(self, connection: Connection) -> None:
+        """Go on with the backlog until a coroutine runs again or nothing is left."""
+        while connection.backlog and connection.running is None:
+            message = connection.backlog.popleft()
+            if isinstance(message, bytes):
+                self.hooks.run("binary", connection, message)
+            else:
+                self._handle(connection, message)
+        if len(connection.backlog or ()) + (connection.running is not None) < self.node.limits.in_flight:
+            self.resume(connection)
+
+    # One message
+
+    def _handle(self, connection: Connection, message: Incoming) -> None:
+        route = self.routes.get(message.type)
+        if route is None:
+            self._unrouted(connection, message)
+            return
+        try:
+            if route.auth and connection.user_id is None:
+                raise RequestError("unauthorized", f"{route.type!r} needs a signed-in user: send `authenticate` first.")
+            payload = route.decode(message.payload)
+            if route.inline:
+                self._call(route, connection, payload, message.id)
+            else:
+                self._start(route, connection, payload, message.id)
+        except Exception as error:
+            self._failed(connection, message.id, error)
+
+    def _call(self, route: Route, connection: Connection, payload: Any, id: str | None) -> None:
+        """Run a plain handler here and now."""
+        started = time.monotonic()
+        result = route.call(connection, payload)
+        if result is not None:
+            connection.send(route.reply, result, id=id)
+        seconds = time.monotonic() - started
+        if seconds > SLOW:
+            logger.warning(
+                "handler %s of %r held the loop for %.0f ms: make it async, or thread=True",
+                *(route.name, route.type, seconds * 1000),
+            )
+
+    def _start(self, route: Route, connection: Connection, payload: Any, id: str | None) -> None:
+        """Give a coroutine handler to a worker; until it is done the connection's messages wait."""
+
+        def done(job: Job, result: Any, error: BaseException | None) -> None:
+            connection.running = None
+            if job.overdue:
+                self.node.timed_out += 1
+                limit = self.node.timeouts.handler
+                error = RequestError("timeout", f"{route.type!r} took longer than {limit:g} s and was stopped.")
+            try:
+                if isinstance(error, Exception):
+                    raise error
+                if result is not None:
+                    connection.send(route.reply, result, id=id)
+            except Exception as failure:
+                self._failed(connection, id, failure)
+            self._next(connection)
+
+        connection.running = Job(route.call, (connection, payload), done)
+        self.workers.submit(connection.running)
+
+    def _unrouted(self, connection: Connection, message: Incoming) -> None:
+        """Give a message nobody handles to the `on_message` hooks, or answer `unknown_type`."""
+        if "message" not in self.hooks:
+            connection.send_error(UNKNOWN, message.id)
+            return
+        try:
+            payload = msgspec.json.decode(message.payload) if bytes(message.payload) else None
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            error = RequestError("bad_json", "The payload cannot be read.", "payload")
+            connection.send_error(error, message.id)
+            return
+        whole = Message(message.type, payload, int(time.time() * 1000), message.id)
+        self.hooks.run("message", connection, whole)
+
+    # What went wrong
+
+    def _malformed(self, connection: Connection, error: RequestError) -> None:
+        connection.send_error(error)
+        if error.code == "bad_json":
+            connection.bad_messages += 1
+            if connection.bad_messages >= self.node.limits.bad_messages:
+                connection.close(CloseCode.BAD_REQUEST, "too many messages that are not JSON")
+
+    def _failed(self, connection: Connection, id: str | None, error: Exception) -> None:
+        """Tell the client what it may know and the log what happened, by one reference."""
+        if not isinstance(error, RequestError):
+            reference = secrets.token_hex(4)
+            logger.error("handler failed, reference %s, %r", reference, connection, exc_info=error)
+            self.hooks.run("error", connection, error)
+            error = RequestError("internal", f"The server failed to handle this; its log has reference {reference}.")
+        connection.send_error(error, id)
+
+    def _hook_failed(self, connection: Connection, error: Exception, name: HookName) -> None:
+        if name == "error":
+            logger.error("on_error failed, %r", connection, exc_info=error)
+        else:
+            self._failed(connection, None, error)

@@ -1,0 +1,103 @@
+"""The app's hooks: functions called when a connection opens, says something unhandled, fails or ends."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from hubbub.node.routing import Handler, takes
+from hubbub.node.workers import Job, Workers
+
+if TYPE_CHECKING:
+    from hubbub.node.connection import Connection
+
+__all__ = ["HookName", "Hooks"]
+
+logger = logging.getLogger("hubbub.hooks")
+
+HookName = Literal["connect", "message", "binary", "close", "error"]
+
+ARGUMENTS: dict[HookName, tuple[str, int, int]] = {
+    "connect": ("(conn) or (conn, handshake)", 1, 2),
+    "message": ("(conn, message)", 2, 2),
+    "binary": ("(conn, data)", 2, 2),
+    "close": ("(conn) or (conn, code, reason)", 1, 3),
+    "error": ("(conn, error)", 2, 2),
+}
+
+
+class Hooks:
+    """The hooks of one hub, and how they run.
+
+    Args:
+        workers: runs those that are coroutine functions.
+        failed: told the connection and the error of a hook that failed.
+        free: told the connection when a hook that held its messages back is done.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        failed: Callable[[Connection, Exception, HookName], None],
+        free: Callable[[Connection], None],
+    ) -> None:
+        self._workers = workers
+        self._failed = failed
+        self._free = free
+        self._hooks: dict[HookName, list[tuple[Handler, bool]]] = {name: [] for name in ARGUMENTS}
+
+    def __contains__(self, name: HookName) -> bool:
+        return bool(self._hooks[name])
+
+    def add(self, name: HookName, function: Handler) -> None:
+        """Register a hook.
+
+        Raises:
+            ConfigError: it does not take the arguments of its kind.
+        """
+        count = takes(function, *ARGUMENTS[name])
+        call = function if count == ARGUMENTS[name][2] else functools.partial(_first, function, count)
+        self._hooks[name].append((call, inspect.iscoroutinefunction(function)))
+
+    def run(self, name: HookName, connection: Connection, *args: Any) -> None:
+        """Call the hooks of one kind, in order; the connection's messages wait for a coroutine among them."""
+        coroutines = []
+        for function, waits in self._hooks[name]:
+            if waits:
+                coroutines.append(function)
+                continue
+            try:
+                function(connection, *args)
+            except Exception as error:
+                self._failed(connection, error, name)
+        if coroutines:
+            self._start(name, connection, coroutines, args)
+
+    def _start(self, name: HookName, connection: Connection, hooks: list[Handler], args: tuple[Any, ...]) -> None:
+        async def call_all() -> None:
+            for hook in hooks:
+                await hook(connection, *args)
+
+        def done(job: Job, _: Any, error: BaseException | None) -> None:
+            if job.overdue:
+                error = TimeoutError(f"on_{name} took too long and was stopped")
+            if isinstance(error, Exception):
+                self._failed(connection, error, name)
+            elif not isinstance(error, asyncio.CancelledError | None):
+                logger.error("on_%s ended with %r", name, error)
+            if connection.running is job:
+                connection.running = None
+                self._free(connection)
+
+        job = Job(call_all, (), done)
+        if name in ("connect", "message", "binary"):
+            connection.running = job
+        self._workers.submit(job)
+
+
+def _first(function: Handler, count: int, *args: Any) -> Any:
+    return function(*args[:count])

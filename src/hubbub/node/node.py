@@ -1,0 +1,170 @@
+"""One node: its parts, and the life of its connections from one to the other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from hubbub.core.channels import Channel, Channels, check_name
+from hubbub.core.envelope import encode
+from hubbub.core.limits import Limits, Timeouts
+from hubbub.core.registry import Registry
+from hubbub.errors import CloseCode
+from hubbub.node.builtin import install
+from hubbub.node.delivery import Delivery
+from hubbub.node.dispatch import Dispatcher
+from hubbub.node.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from hubbub.contracts import Handshake
+    from hubbub.node.connection import Connection
+    from hubbub.node.outbox import Outbox
+
+__all__ = ["Node"]
+
+WELCOME = "Connected."
+
+
+class Node:
+    """What a hub is made of; it lives in one event loop, in one thread."""
+
+    def __init__(self, limits: Limits, timeouts: Timeouts) -> None:
+        self.limits = limits
+        self.timeouts = timeouts
+        self.registry: Registry[Connection] = Registry()
+        self.channels: Channels[Outbox] = Channels()
+        self.delivery = Delivery()
+        self.dispatcher = Dispatcher(self)
+        self.width = min(1.0, timeouts.ping, timeouts.pong)
+        self.heartbeat = Heartbeat(timeouts, self.width)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread: int | None = None
+        self.closing = False
+        self.slow_consumers = 0
+        self.timed_out = 0
+        self.lag = 0.0
+        self._open: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        install(self)
+
+    # Start and stop
+
+    @property
+    def running(self) -> bool:
+        """Whether the node has started and not stopped."""
+        return self.loop is not None
+
+    def start(self) -> None:
+        """Begin to live in the running loop; a second start changes nothing."""
+        if self.loop is None:
+            self.loop = asyncio.get_running_loop()
+            self.thread = threading.get_ident()
+            self.closing = False
+            self._schedule()
+
+    async def stop(self, timeout: float) -> None:
+        """Say goodbye to all, cut whoever is left after `timeout` seconds, and end the handlers."""
+        if self.loop is None:
+            return
+        self.closing = True
+        deadline = self.loop.time() + timeout
+        for connection in list(self._open):
+            connection.close(CloseCode.GOING_AWAY, "the server stops")
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._all_gone()
+        except TimeoutError:
+            for connection in list(self._open):
+                connection.outbox.transport.abort()
+            await self._all_gone()
+        await self.dispatcher.workers.stop(deadline)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.loop = self.thread = self._timer = None
+
+    async def _all_gone(self) -> None:
+        self._empty.clear()
+        while self._open:
+            await self._empty.wait()
+            self._empty.clear()
+
+    def _schedule(self) -> None:
+        assert self.loop is not None
+        due = self.loop.time() + self.width
+
+        def fire() -> None:
+            assert self.loop is not None
+            # How late the timer is, is how long something held the loop; the worst is kept and fades.
+            self.lag = max(self.loop.time() - due, self.lag * 0.9)
+            self.beat(time.monotonic())
+            self._schedule()
+
+        self._timer = self.loop.call_at(due, fire)
+
+    def beat(self, now: float) -> None:
+        """Do what is done from time to time, `now` in monotonic seconds."""
+        self.heartbeat.beat(now)
+        self.dispatcher.workers.expire(now, self.timeouts.handler)
+
+    # The life of a connection
+
+    def opened(self, connection: Connection, handshake: Handshake) -> None:
+        """Take in a connection whose transport is ready: index it, welcome it, tell the app."""
+        self._open.add(connection)
+        if self.closing:
+            connection.close(CloseCode.GOING_AWAY, "the server stops")
+            return
+        self.registry.add(connection)
+        self.delivery.everyone.members[connection.outbox] = None
+        self.heartbeat.watch(connection, connection.heard)
+        connection.send("welcome", self._welcome(connection))
+        self.dispatcher.hooks.run("connect", connection, handshake)
+
+    def leaving(self, connection: Connection) -> None:
+        """Nothing more is sent to a connection once either side said goodbye."""
+        self.registry.remove(connection)
+        if connection.outbox is not None:
+            self.delivery.everyone.members.pop(connection.outbox, None)
+            self.channels.leave_all(connection.outbox)
+            self.heartbeat.watch_closing(connection, time.monotonic())
+
+    def closed(self, connection: Connection, code: int, reason: str) -> None:
+        """Let a connection go: stop what it waits for and tell the app."""
+        self.dispatcher.stop(connection)
+        if connection in self._open:
+            self._open.remove(connection)
+            self.dispatcher.hooks.run("close", connection, code, reason)
+        if not self._open:
+            self._empty.set()
+
+    # Publishing
+
+    def publish(self, channel: str, event: str | None, data: Any, exclude: Outbox | None = None) -> int:
+        """Note a publication for the subscribers of a channel; how many they are."""
+        found = self.channels.get(check_name(channel, self.limits.channel_name))
+        if found is None:
+            return 0
+        body = (
+            {"channel": channel, "data": data} if event is None else {"channel": channel, "event": event, "data": data}
+        )
+        return self._note(found, "message", body, exclude)
+
+    def broadcast(self, type: str, payload: Any, exclude: Outbox | None = None) -> int:
+        """Note a message for every connection; how many they are."""
+        return self._note(self.delivery.everyone, type, payload, exclude)
+
+    def _note(self, channel: Channel[Outbox], type: str, payload: Any, exclude: Outbox | None) -> int:
+        self.delivery.note(channel, encode(type, payload, int(time.time() * 1000)), exclude)
+        return len(channel.members) - (exclude in channel.members)
+
+    def _welcome(self, connection: Connection) -> dict[str, Any]:
+        return {
+            "protocol": 1,
+            "connectionId": connection.id,
+            "message": WELCOME,
+            "pingInterval": int(self.timeouts.ping * 1000),
+            "maxMessage": self.limits.message_size,
+        }

@@ -1,0 +1,25 @@
+"""What became of a message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Receipt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """How far a message got when the call returned.
+
+    Args:
+        connections: open connections on whose queue it was put; not: received, only an answer says that.
+        stored: whether it waits in the user's inbox as well.
+    """
+
+    connections: int
+    stored: bool = False
+
+    @property
+    def delivered(self) -> bool:
+        """Whether at least one open connection has it on its queue."""
+        return self.connections > 0

@@ -1,0 +1,59 @@
+"""The hub for code that runs in a thread: `def` routes, Django views, background threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hubbub.errors import UsageError
+
+if TYPE_CHECKING:
+    from hubbub.node.hub import Hub
+    from hubbub.node.receipt import Receipt
+
+__all__ = ["Sync"]
+
+T = TypeVar("T")
+
+
+class Sync:
+    """Blocking twins of the hub's awaited methods; they return when the hub has done it.
+
+    Args:
+        hub: the hub that does the work in its own loop.
+        timeout: seconds to wait for it.
+    """
+
+    def __init__(self, hub: Hub, timeout: float = 10.0) -> None:
+        self._hub = hub
+        self._timeout = timeout
+
+    def publish(self, channel: str, event: str, data: Any = None) -> Receipt:
+        """See `Hub.publish`."""
+        return self._run(self._hub.publish(channel, event, data))
+
+    def broadcast(self, type: str, payload: Any = None) -> Receipt:
+        """See `Hub.broadcast`."""
+        return self._run(self._hub.broadcast(type, payload))
+
+    def send_to_user(self, user_id: str, type: str, payload: Any = None) -> Receipt:
+        """See `Hub.send_to_user`."""
+        return self._run(self._hub.send_to_user(user_id, type, payload))
+
+    def send_to_connection(self, connection_id: str, type: str, payload: Any = None) -> Receipt:
+        """See `Hub.send_to_connection`."""
+        return self._run(self._hub.send_to_connection(connection_id, type, payload))
+
+    def notify(self, user_id: str, title: str, message: str, type: str = "info") -> Receipt:
+        """See `Hub.notify`."""
+        return self._run(self._hub.notify(user_id, title, message, type))
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        loop, thread = self._hub.node.loop, self._hub.node.thread
+        if loop is None or thread == threading.get_ident():
+            work.close()
+            way = "the hub has not started" if loop is None else "in the hub's own loop write `await hub....` instead"
+            raise UsageError(f"hub.sync works from other threads: {way}.")
+        return asyncio.run_coroutine_threadsafe(work, loop).result(self._timeout)
