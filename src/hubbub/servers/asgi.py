@@ -1,0 +1,262 @@
+"""The ASGI door: the hub as an ASGI endpoint, under any server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from hubbub.contracts import Handshake
+from hubbub.core.forms import TEXTS, Form
+from hubbub.errors import CloseCode
+from hubbub.node.connection import Connection
+from hubbub.servers.pages import pages, serve_page
+from hubbub.servers.takeover import takeover_of
+
+if TYPE_CHECKING:
+    from hubbub.node.hub import Hub
+
+__all__ = ["App", "AsgiTransport", "Door", "Endpoint", "Receive", "Scope", "Send"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SUBPROTOCOL = "hubbub.v1"
+
+
+class Endpoint:
+    """The hub at its path: WebSockets, and the test page below it."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope, of either kind."""
+        if scope["type"] == "websocket":
+            self._hub.start()  # an app without lifespan starts with its first client
+            await self._connect(scope, receive, send)
+        else:
+            await serve_page(self._hub.path, scope, send)
+
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Accept one client; give the socket to the native server's transport, or stay and serve it here."""
+        await receive()
+        hub = self._hub
+        handshake, connection = Handshake(scope), Connection(hub.node)
+        accept: dict[str, Any] = {"type": "websocket.accept"}
+        if SUBPROTOCOL in scope.get("subprotocols", ()):
+            accept["subprotocol"] = SUBPROTOCOL
+        native = takeover_of(scope) if hub.native else None
+        if native is not None:
+            native.prepare(hub.node.limits.frames, hub.deflate)
+            await send(accept)
+            native.take(connection, handshake)
+            return
+        await send(accept)
+        transport = AsgiTransport(connection, receive, send, hub.node.limits.message_size)
+        await transport.run(handshake)
+
+
+class Door:
+    """A hub in front of any ASGI app: its path is the hub's, everything else the app's.
+
+    Args:
+        hub: the hub.
+        app: the ASGI app behind it; its lifespan is joined, and made up where it has none.
+    """
+
+    def __init__(self, hub: Hub, app: App) -> None:
+        self.hub = hub
+        self.app = app
+        self._endpoint = Endpoint(hub)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif self._is_ours(scope):
+            await self._endpoint(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        path, root = scope["path"], scope.get("root_path", "")
+        path = path[len(root) :] if root and path.startswith(root) else path
+        return path == self.hub.path or (scope["type"] == "http" and path in pages(self.hub.path))
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the hub inside the app's lifespan: after its startup, until before its shutdown."""
+        asked = False
+
+        async def hear() -> MutableMapping[str, Any]:
+            nonlocal asked
+            asked = True
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self.hub.shutdown()
+            return message
+
+        async def tell(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self.hub.start()
+            await send(message)
+
+        try:
+            await self.app(scope, hear, tell)
+        except Exception:
+            # The app knows no lifespan (Django raises): ASGI has the server go on without, so we answer for it.
+            if asked:
+                raise
+            await self._own_lifespan(receive, send)
+
+    async def _own_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self.hub.running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+class AsgiTransport:
+    """One client behind somebody else's server.
+
+    What a handler answers is sent by the task that received the question. Anything else wakes a writer task, which is
+    started when it is needed first. Until the server has taken a write, the transport is paused.
+    """
+
+    form: Form = TEXTS
+
+    def __init__(self, connection: Connection, receive: Receive, send: Send, message_size: int) -> None:
+        self.paused = False
+        self._connection = connection
+        self._receive = receive
+        self._send = send
+        self._message_size = message_size
+        self._batch: tuple[str, ...] = ()
+        self._farewell: tuple[int, str] | None = None
+        self._closed = False
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._wake = asyncio.Event()
+        self._receiving = False
+        self._writing = False
+        self._task: asyncio.Task[Any] | None = None
+        self._writer: asyncio.Task[None] | None = None
+
+    async def run(self, handshake: Handshake) -> None:
+        """Serve the client until it is gone."""
+        self._task = asyncio.current_task()
+        code, reason = int(CloseCode.ABNORMAL), ""
+        try:
+            self._receiving = True
+            self._connection.accept(self, handshake)
+            code, reason = await self._read()
+        except OSError:
+            pass  # the server says that the client is gone
+        except asyncio.CancelledError:
+            if self._farewell is None:
+                raise
+        finally:
+            self._connection.lost(code, reason)
+            if self._writer is not None:
+                self._writer.cancel()
+
+    # `contracts.Transport`
+
+    @property
+    def buffered(self) -> int:
+        """Characters the server has not taken yet."""
+        return TEXTS.size(self._batch)
+
+    def write(self, data: Any) -> None:
+        """Take texts for the server, which has them once the next `_flush` is through."""
+        self._batch = data
+        self.paused = True
+        self._connection.pause_writing()
+        self._wake_writer()
+
+    def ping(self) -> bool:
+        """ASGI has no ping."""
+        return False
+
+    def pause_reading(self) -> None:
+        """Receive no more after the present message."""
+        self._may_read.clear()
+
+    def resume_reading(self) -> None:
+        """Receive again."""
+        self._may_read.set()
+
+    def close(self, code: int, reason: str) -> None:
+        """Close behind what was written."""
+        if self._farewell is None:
+            self._farewell = (code, reason)
+            self._may_read.set()
+            self._wake_writer()
+
+    def abort(self) -> None:
+        """End the ASGI call; the server closes the socket."""
+        self._farewell = self._farewell or (CloseCode.ABNORMAL, "")
+        if self._task is not None:
+            self._task.cancel()
+
+    # Inside
+
+    async def _read(self) -> tuple[int, str]:
+        """Hand over what comes; the code and reason of the end."""
+        while True:
+            self._receiving = False
+            await self._flush()
+            await self._may_read.wait()
+            event = await self._receive()
+            self._receiving = True
+            if event["type"] == "websocket.disconnect":
+                return event.get("code", CloseCode.NO_STATUS), event.get("reason") or ""
+            self._hand_over(event)
+
+    def _hand_over(self, event: MutableMapping[str, Any]) -> None:
+        text = event.get("text")
+        data = event["bytes"] if text is None else text.encode()
+        if len(data) > self._message_size:
+            self._connection.close(CloseCode.MESSAGE_TOO_BIG, f"message over {self._message_size} bytes")
+        elif text is None:
+            self._connection.receive_binary(data)
+        else:
+            self._connection.receive_text(data)
+
+    def _wake_writer(self) -> None:
+        if self._receiving or self._writing:
+            return
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write())
+        self._wake.set()
+
+    async def _write(self) -> None:
+        """Flush whenever woken."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._flush()
+            except OSError:
+                return  # `_read` learns of it as well
+
+    async def _flush(self) -> None:
+        """Give the server everything, then say goodbye if that is due."""
+        if self._writing:
+            return
+        self._writing = True
+        try:
+            while self._batch:
+                for text in self._batch:
+                    await self._send({"type": "websocket.send", "text": text})
+                self._batch, self.paused = (), False
+                self._connection.resume_writing()
+            if self._farewell is not None and not self._closed:
+                self._closed = True
+                code, reason = self._farewell
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        finally:
+            self._writing = False

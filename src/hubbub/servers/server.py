@@ -1,0 +1,129 @@
+"""The server behind `hubbub serve`: uvicorn's, with our classes, our listener and our order of shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Generator
+from typing import Any
+
+import uvicorn
+
+from hubbub.node.hub import Hub
+from hubbub.servers.uvicorn import HttpProtocol, WebSocketProtocol
+
+__all__ = ["Server", "configure"]
+
+logger = logging.getLogger("hubbub.server")
+
+FORCED_EXIT = 15.0
+TLS_HANDSHAKE = 10.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {
+        "hubbub": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+        "uvicorn": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+        "uvicorn.access": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+    },
+}
+
+
+def configure(app: str, *, access_log: bool = False, **options: Any) -> uvicorn.Config:
+    """Make uvicorn's configuration with the native door and without what the hub does itself."""
+    return uvicorn.Config(
+        app,
+        loop="auto",
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
+        ws_per_message_deflate=False,
+        access_log=access_log,
+        log_config=LOGGING,
+        server_header=False,
+        **options,
+    )
+
+
+class Server(uvicorn.Server):
+    """Serves one app until it is told to stop: sockets first, then HTTP, then the lifespan.
+
+    Args:
+        config: see `configure`.
+        started: called once the app takes connections.
+    """
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None] | None = None) -> None:
+        super().__init__(config)
+        self._on_started = started
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app, then listen with a short TLS handshake (uvicorn leaves it at 60 s)."""
+        await super().startup(sockets=[])
+        loop = asyncio.get_running_loop()
+        tls: dict[str, Any] = {}
+        if self.config.ssl is not None:
+            tls = {"ssl": self.config.ssl, "ssl_handshake_timeout": TLS_HANDSHAKE}
+        for listener in sockets or []:
+            server = await loop.create_server(self._protocol, sock=listener, backlog=self.config.backlog, **tls)
+            self.servers.append(server)
+        if self._on_started is not None:
+            self._on_started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Own the signals: uvicorn would close every socket by itself and raise the signal again."""
+        loop = asyncio.get_running_loop()
+        if threading.current_thread() is not threading.main_thread():
+            yield
+        elif sys.platform == "win32":
+            before = {number: signal.signal(number, self._on_windows(loop)) for number in SIGNALS}
+            yield
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        else:
+            for number in SIGNALS:
+                loop.add_signal_handler(number, self._signalled, number)
+            yield
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return HttpProtocol(self.config, self.server_state, self.lifespan.state)
+
+    def _on_windows(self, loop: asyncio.AbstractEventLoop) -> Callable[[int, Any], None]:
+        def handler(number: int, frame: Any) -> None:
+            loop.call_soon_threadsafe(self._signalled, number)
+
+        return handler
+
+    def _signalled(self, number: int) -> None:
+        """Stop in order; at once when told a second time."""
+        if self._stopping is not None or not self.started:
+            os._exit(128 + number)
+        # A thread, because the loop may be what hangs.
+        timer = threading.Timer(FORCED_EXIT, _force)
+        timer.daemon = True
+        timer.start()
+        self._stopping = asyncio.get_running_loop().create_task(self._stop())
+
+    async def _stop(self) -> None:
+        for server in self.servers:
+            server.close()
+        await asyncio.gather(*(hub.shutdown() for hub in Hub.all_running()))
+        self.should_exit = True
+
+
+def _force() -> None:
+    logger.error("not stopped after %.0f s: exit now", FORCED_EXIT)
+    os._exit(1)
