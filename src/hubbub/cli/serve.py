@@ -1,0 +1,128 @@
+"""`hubbub serve module:app`: uvicorn with our protocol classes, and a shutdown in the right order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hubbub.config import load_settings
+from hubbub.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hubbub.servers.server import Server
+
+__all__ = ["serve"]
+
+TRIES = 20
+
+
+def serve(
+    app: Annotated[str, typer.Argument(help="Where the app is: module:attribute, for example main:app.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Port to listen on; PORT or 5000 by default, 0 for any.")] = None,
+    next_free_port: Annotated[bool, typer.Option(help="Take the next free port if this one is busy.")] = False,
+    reload: Annotated[bool, typer.Option(help="Restart when a Python file changes (for development).")] = False,
+    access_log: Annotated[bool, typer.Option(help="Log every HTTP request.")] = False,
+    ssl_certfile: Annotated[str | None, typer.Option(help="Certificate for HTTPS and WSS.")] = None,
+    ssl_keyfile: Annotated[str | None, typer.Option(help="Private key of the certificate.")] = None,
+) -> None:
+    """Serve an ASGI app and the hubs inside it."""
+    try:
+        settings = load_settings()
+    except ConfigError as error:
+        raise _stop(str(error)) from None
+    sys.path.insert(0, os.getcwd())
+    listener = _listen(host, settings.port if port is None else port, next_free_port)
+    try:
+        from hubbub.servers.server import Server, configure
+    except ModuleNotFoundError as error:
+        raise _stop(f'{error.name} is not installed: pip install "hubbub[server]"') from None
+    options: dict[str, Any] = {"access_log": access_log, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
+    config = configure(app, reload=reload, **options)
+    banner = _Banner(app, listener, tls=ssl_certfile is not None, env=settings.deploy_env)
+    if reload:
+        from uvicorn.supervisors import ChangeReload
+
+        banner.show()
+        ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
+        return
+    _load(config, app)
+    _run(Server(config, started=banner.show), listener)
+
+
+def _run(server: Server, listener: socket.socket) -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    if not server.started:
+        raise _stop("The app failed to start; the lines above say why.")
+
+
+def _load(config: Any, app: str) -> None:
+    """Import the app now, so that a mistake in its name is one clear line."""
+    from uvicorn.importer import ImportFromStringError
+
+    module = app.partition(":")[0]
+    try:
+        config.load()
+    except ImportFromStringError as error:
+        raise _stop(f"{error}\nGive module:attribute, for example main:app for `app` in main.py.") from None
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise _stop(f"No module {error.name!r} in {os.getcwd()}: run this where it can be imported.") from None
+
+
+def _listen(host: str, port: int, next_free: bool) -> socket.socket:
+    """Bind the port, or the next free one where that is wanted."""
+    for candidate in range(port, port + TRIES if next_free and port else port + 1):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, candidate))
+            listener.listen(0)
+        except OSError as error:
+            listener.close()
+            reason = error.strerror or str(error)
+        else:
+            listener.set_inheritable(True)
+            return listener
+    raise _stop(f"Cannot listen on {host}:{port}: {reason}. Try --port {port + 1} or --next-free-port.")
+
+
+def _stop(message: str) -> typer.Exit:
+    typer.echo(f"hubbub: {message}", err=True)
+    return typer.Exit(1)
+
+
+class _Banner:
+    """The one thing `serve` prints: where everything is."""
+
+    def __init__(self, app: str, listener: socket.socket, *, tls: bool, env: str) -> None:
+        self._app = app
+        self._address = listener.getsockname()[:2]
+        self._tls = tls
+        self._env = env
+
+    def show(self) -> None:
+        """Print it, with the paths of the hubs that run."""
+        from hubbub.node.hub import Hub
+
+        host, port = self._address
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        http, ws = ("https", "wss") if self._tls else ("http", "ws")
+        lines = [f"hubbub serves {self._app} ({self._env})", f"  HTTP       {http}://{where}"]
+        for hub in Hub.all_running():
+            lines.append(f"  WebSocket  {ws}://{where}{hub.path}")
+            lines.append(f"  Test page  {http}://{where}{hub.path.rstrip('/')}/client")
+        lines.append("  Stop with Ctrl+C")
+        print("\n".join(lines), flush=True)
+
+
+logging.getLogger("hubbub").addHandler(logging.NullHandler())
