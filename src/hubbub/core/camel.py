@@ -20,12 +20,15 @@ from hubbub.errors import UsageError
 __all__ = ["to_wire", "twin"]
 
 _building: set[Any] = set()
+_twins: dict[Any, Any] = {}
 
 
 def to_wire(value: Any) -> Any:
     """Give back `value`, or its twin where its field names differ on the wire."""
     kind: Any = type(value)
-    wire = twin(kind)
+    wire = _twins.get(kind)
+    if wire is None:
+        wire = _twins[kind] = twin(kind)
     return value if wire is kind else msgspec.convert(value, wire, from_attributes=True)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import threading
 import time
 from collections import deque
+from threading import get_ident
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -64,7 +65,7 @@ class Connection:
         self.running: Job | None = None
         self.reading = True
         self.bad_messages = 0
-        self.heard = time.monotonic()
+        self.heard = monotonic()
         self.pinged = 0.0
         self.close_reason: tuple[int, str] | None = None
 
@@ -98,7 +99,7 @@ class Connection:
     @property
     def last_activity(self) -> float:
         """When the client was last heard of, in seconds since 1970."""
-        return time.time() - (time.monotonic() - self.heard)
+        return time.time() - (monotonic() - self.heard)
 
     @property
     def is_alive(self) -> bool:
@@ -134,7 +135,7 @@ class Connection:
 
     # What it is sent
 
-    def send(self, type: str, payload: Any = None, *, id: str | None = None) -> bool:
+    def send(self, type: str, payload: Any = None, id: str | None = None) -> bool:
         """Queue one message for this client; never blocks.
 
         Args:
@@ -148,20 +149,21 @@ class Connection:
         Raises:
             UsageError: called from another thread than the hub's.
         """
-        if threading.get_ident() != self.node.thread:
+        node = self.node
+        if get_ident() != node.thread:
             raise UsageError("Connection.send is for the hub's own thread: elsewhere use hub.sync.send_to_connection.")
         if self.state is not ConnectionState.OPEN:
             return False
-        outbox, delivery = self.outbox, self.node.delivery
-        if delivery.noted:
-            delivery.drain(outbox)
-        outbox.put(outbox.transport.form.encode(encode(type, payload, int(time.time() * 1000), id)))
+        outbox = self.outbox
+        if node.delivery.noted:
+            node.delivery.drain(outbox)
+        outbox.put(outbox.transport.form.encode(encode(type, payload, time_ns() // 1_000_000, id)))
         return True
 
     def send_error(self, error: RequestError, id: str | None = None) -> bool:
         """Answer a message with `error`."""
         payload = {"code": error.code, "message": error.message}
-        return self.send("error", payload if error.field is None else {**payload, "field": error.field}, id=id)
+        return self.send("error", payload if error.field is None else {**payload, "field": error.field}, id)
 
     async def request(self, type: str, payload: Any = None, *, timeout: float | None = None, returns: Any = Any) -> Any:
         """Ask the client and wait for its answer.
@@ -222,25 +224,29 @@ class Connection:
 
     # What the door calls (`contracts.Receiver`)
 
-    def accept(self, transport: Transport, handshake: Handshake) -> None:
-        """Open: from here on messages flow."""
+    def accept(self, transport: Transport, handshake: Handshake, head: Any = None) -> None:
+        """Open: from here on messages flow, behind `head`, which is wire data."""
         self.outbox = Outbox(self, transport, self.node.limits.send_queue, self.node.delivery.number)
         self.state = advance(self.state, Input.ACCEPT)
+        self.outbox.hold()
+        if head is not None:
+            self.outbox.put(head)
         self.node.opened(self, handshake)
+        self.outbox.release()
 
     def receive_text(self, text: bytes) -> None:
         """Take one whole text message, valid UTF-8."""
-        self.heard = time.monotonic()
+        self.heard = monotonic()
         self.node.dispatcher.receive(self, text)
 
     def receive_binary(self, data: bytes) -> None:
         """Take one whole binary message."""
-        self.heard = time.monotonic()
+        self.heard = monotonic()
         self.node.dispatcher.receive_binary(self, data)
 
     def touch(self) -> None:
         """Learn that the peer is alive: bytes came, if no message yet."""
-        self.heard = time.monotonic()
+        self.heard = monotonic()
 
     def pause_writing(self) -> None:
         """Learn that the transport is paused."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -61,7 +61,7 @@ class Dispatcher:
         elif connection.running is not None or connection.backlog:
             self._queue(connection, message)
         else:
-            self._handle(connection, message)
+            self._handle(connection, message, connection.heard)
 
     def receive_binary(self, connection: Connection, data: bytes) -> None:
         """Give a binary message to the hooks, in its place among the messages; without a hook, close with 1003."""
@@ -105,61 +105,55 @@ class Dispatcher:
             if isinstance(message, bytes):
                 self.hooks.run("binary", connection, message)
             else:
-                self._handle(connection, message)
+                self._handle(connection, message, monotonic())
         if len(connection.backlog or ()) + (connection.running is not None) < self.node.limits.in_flight:
             self.resume(connection)
 
     # One message
 
-    def _handle(self, connection: Connection, message: Incoming) -> None:
+    def _handle(self, connection: Connection, message: Incoming, started: float) -> None:
+        """Run a message's handler: a plain one here and now, a coroutine in a worker, for which later messages wait."""
         route = self.routes.get(message.type)
         if route is None:
             self._unrouted(connection, message)
             return
+        id = message.id
         try:
             if route.auth and connection.user_id is None:
                 raise RequestError("unauthorized", f"{route.type!r} needs a signed-in user: send `authenticate` first.")
             payload = route.decode(message.payload)
-            if route.inline:
-                self._call(route, connection, payload, message.id)
-            else:
-                self._start(route, connection, payload, message.id)
+            if not route.inline:
+                connection.running = call = _HandlerCall(self, route, connection, payload, id)
+                self.workers.submit(call)
+                return
+            result = route.call(connection, payload)
+            if result is not None:
+                connection.send(route.reply, result, id)
         except Exception as error:
-            self._failed(connection, message.id, error)
-
-    def _call(self, route: Route, connection: Connection, payload: Any, id: str | None) -> None:
-        """Run a plain handler here and now."""
-        started = time.monotonic()
-        result = route.call(connection, payload)
-        if result is not None:
-            connection.send(route.reply, result, id=id)
-        seconds = time.monotonic() - started
-        if seconds > SLOW:
+            self._failed(connection, id, error)
+        if monotonic() - started > SLOW:
+            milliseconds = (monotonic() - started) * 1000
             logger.warning(
-                "handler %s of %r held the loop for %.0f ms: make it async, or thread=True",
-                *(route.name, route.type, seconds * 1000),
+                "handler %s held the loop for %.0f ms: make it async, or thread=True", route.name, milliseconds
             )
 
-    def _start(self, route: Route, connection: Connection, payload: Any, id: str | None) -> None:
-        """Give a coroutine handler to a worker; until it is done the connection's messages wait."""
-
-        def done(job: Job, result: Any, error: BaseException | None) -> None:
-            connection.running = None
-            if job.overdue:
-                self.node.timed_out += 1
-                limit = self.node.timeouts.handler
-                error = RequestError("timeout", f"{route.type!r} took longer than {limit:g} s and was stopped.")
-            try:
-                if isinstance(error, Exception):
-                    raise error
-                if result is not None:
-                    connection.send(route.reply, result, id=id)
-            except Exception as failure:
-                self._failed(connection, id, failure)
+    def ended(self, call: _HandlerCall, result: Any, error: BaseException | None) -> None:
+        """Answer for a coroutine that is done, and go on with the connection's messages."""
+        connection, route = call.connection, call.route
+        connection.running = None
+        if call.overdue:
+            self.node.timed_out += 1
+            limit = self.node.timeouts.handler
+            error = RequestError("timeout", f"{route.type!r} took longer than {limit:g} s and was stopped.")
+        try:
+            if isinstance(error, Exception):
+                raise error
+            if result is not None:
+                connection.send(route.reply, result, call.id)
+        except Exception as failure:
+            self._failed(connection, call.id, failure)
+        if connection.backlog or not connection.reading:
             self._next(connection)
-
-        connection.running = Job(route.call, (connection, payload), done)
-        self.workers.submit(connection.running)
 
     def _unrouted(self, connection: Connection, message: Incoming) -> None:
         """Give a message nobody handles to the `on_message` hooks, or answer `unknown_type`."""
@@ -172,7 +166,7 @@ class Dispatcher:
             error = RequestError("bad_json", "The payload cannot be read.", "payload")
             connection.send_error(error, message.id)
             return
-        whole = Message(message.type, payload, int(time.time() * 1000), message.id)
+        whole = Message(message.type, payload, time_ns() // 1_000_000, message.id)
         self.hooks.run("message", connection, whole)
 
     # What went wrong
@@ -198,3 +192,21 @@ class Dispatcher:
             logger.error("on_error failed, %r", connection, exc_info=error)
         else:
             self._failed(connection, None, error)
+
+
+class _HandlerCall(Job):
+    """One call of a coroutine handler, and whom to answer."""
+
+    __slots__ = ("connection", "dispatcher", "id", "route")
+
+    def __init__(
+        self, dispatcher: Dispatcher, route: Route, connection: Connection, payload: Any, id: str | None
+    ) -> None:
+        super().__init__(route.call, connection, payload)
+        self.dispatcher = dispatcher
+        self.route = route
+        self.connection = connection
+        self.id = id
+
+    def done(self, result: Any, error: BaseException | None) -> None:
+        self.dispatcher.ended(self, result, error)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
     from hubbub.node.connection import Connection
 
 __all__ = ["HookName", "Hooks"]
-
-logger = logging.getLogger("hubbub.hooks")
 
 HookName = Literal["connect", "message", "binary", "close", "error"]
 
@@ -82,21 +78,35 @@ class Hooks:
             for hook in hooks:
                 await hook(connection, *args)
 
-        def done(job: Job, _: Any, error: BaseException | None) -> None:
-            if job.overdue:
-                error = TimeoutError(f"on_{name} took too long and was stopped")
-            if isinstance(error, Exception):
-                self._failed(connection, error, name)
-            elif not isinstance(error, asyncio.CancelledError | None):
-                logger.error("on_%s ended with %r", name, error)
-            if connection.running is job:
-                connection.running = None
-                self._free(connection)
-
-        job = Job(call_all, (), done)
+        job = _HookCall(self, name, connection, call_all)
         if name in ("connect", "message", "binary"):
             connection.running = job
         self._workers.submit(job)
+
+    def ended(self, call: _HookCall, error: BaseException | None) -> None:
+        """Report a failure, and let the connection's messages go on."""
+        if call.overdue:
+            error = TimeoutError(f"on_{call.name} took too long and was stopped")
+        if isinstance(error, Exception):
+            self._failed(call.connection, error, call.name)
+        if call.connection.running is call:
+            call.connection.running = None
+            self._free(call.connection)
+
+
+class _HookCall(Job):
+    """The coroutines among the hooks of one event, one after the other."""
+
+    __slots__ = ("connection", "hooks", "name")
+
+    def __init__(self, hooks: Hooks, name: HookName, connection: Connection, call: Handler) -> None:
+        super().__init__(call)
+        self.hooks = hooks
+        self.name = name
+        self.connection = connection
+
+    def done(self, result: Any, error: BaseException | None) -> None:
+        self.hooks.ended(self, error)
 
 
 def _first(function: Handler, count: int, *args: Any) -> Any:

@@ -157,7 +157,7 @@ class Node:
         return self._note(self.delivery.everyone, type, payload, exclude)
 
     def _note(self, channel: Channel[Outbox], type: str, payload: Any, exclude: Outbox | None) -> int:
-        self.delivery.note(channel, encode(type, payload, int(time.time() * 1000)), exclude)
+        self.delivery.note(channel, encode(type, payload, time.time_ns() // 1_000_000), exclude)
         return len(channel.members) - (exclude in channel.members)
 
     def _welcome(self, connection: Connection) -> dict[str, Any]:

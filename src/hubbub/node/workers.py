@@ -24,24 +24,25 @@ TURN = 64
 
 
 class Job:
-    """One call of a coroutine function.
+    """One call of a coroutine function; a subclass says what becomes of its end.
 
     Args:
         call: the coroutine function.
         args: its arguments.
-        done: told the result and the error, whatever the end.
     """
 
-    __slots__ = ("args", "call", "done", "dropped", "overdue", "started", "task")
+    __slots__ = ("args", "call", "dropped", "overdue", "started", "task")
 
-    def __init__(self, call: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Job, Any, Any], None]) -> None:
+    def __init__(self, call: Callable[..., Any], *args: Any) -> None:
         self.call = call
         self.args = args
-        self.done = done
         self.task: asyncio.Task[None] | None = None
         self.dropped = False
         self.overdue = False
         self.started = 0.0
+
+    def done(self, result: Any, error: BaseException | None) -> None:
+        """Learn how it ended: an error, also of being cancelled, or a result."""
 
     def cancel(self) -> None:
         """Stop the call where it waits, or never start it."""
@@ -104,28 +105,25 @@ class Workers:
             self._start()
 
     async def _work(self) -> None:
-        task, clean = self._lead, copy_context()
+        task, clean, jobs = asyncio.current_task(), copy_context(), self._jobs
+        assert task is not None
         for _ in range(TURN):
-            if not self._jobs:
+            if not jobs:
                 return
-            job = self._current = self._jobs.popleft()
+            job = self._current = jobs.popleft()
             job.task = task
-            await self._run(job)
-            if self._current is not job:
+            result, error = None, cast("BaseException | None", None)
+            try:
+                if not job.dropped:
+                    result = await job.call(*job.args)
+            except (Exception, asyncio.CancelledError) as failure:
+                error = failure
+            job.task = None
+            waited = self._current is not job
+            if waited:
                 self.waiting.discard(job)
+            else:
+                self._current = None
+            job.done(result, error)
+            if waited or copy_context() != clean or task.cancelling():
                 return
-            self._current = None
-            if copy_context() != clean or (task is not None and task.cancelling()):
-                return
-
-    async def _run(self, job: Job) -> None:
-        result, error = None, cast("BaseException | None", None)
-        try:
-            if not job.dropped:
-                result = await job.call(*job.args)
-        except asyncio.CancelledError as cancelled:
-            error = cancelled
-        except Exception as failure:
-            error = failure
-        job.task = None
-        job.done(job, result, error)
