@@ -16,7 +16,8 @@ from typing import Any
 import uvicorn
 
 from hubbub.node.hub import Hub
-from hubbub.servers.uvicorn import HttpProtocol, WebSocketProtocol
+from hubbub.servers.http import HttpProtocol
+from hubbub.servers.uvicorn import WebSocketProtocol
 
 __all__ = ["Server", "configure"]
 
@@ -39,19 +40,22 @@ LOGGING: dict[str, Any] = {
 }
 
 
-def configure(app: str, *, access_log: bool = False, **options: Any) -> uvicorn.Config:
-    """Make uvicorn's configuration with the native door and without what the hub does itself."""
-    return uvicorn.Config(
-        app,
-        loop="auto",
-        http=HttpProtocol,
-        ws=WebSocketProtocol,
-        ws_per_message_deflate=False,
-        access_log=access_log,
-        log_config=LOGGING,
-        server_header=False,
-        **options,
-    )
+def configure(app: Any, **options: Any) -> uvicorn.Config:
+    """Make uvicorn's configuration with the native door and without what the hub does itself.
+
+    Args:
+        app: an ASGI app, or where it is: `module:attribute`.
+        options: uvicorn's own; they win over ours.
+    """
+    ours: dict[str, Any] = {
+        "http": HttpProtocol,
+        "ws": WebSocketProtocol,
+        "ws_per_message_deflate": False,
+        "access_log": False,
+        "log_config": LOGGING,
+        "server_header": False,
+    }
+    return uvicorn.Config(app, **{**ours, **options})
 
 
 class Server(uvicorn.Server):
@@ -98,6 +102,13 @@ class Server(uvicorn.Server):
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
 
+    async def stop(self) -> None:
+        """Take no new connections, let the hubs say goodbye, then let uvicorn end HTTP and the lifespan."""
+        for server in self.servers:
+            server.close()
+        await asyncio.gather(*(hub.shutdown() for hub in Hub.all_running()))
+        self.should_exit = True
+
     def _protocol(self) -> asyncio.Protocol:
         return HttpProtocol(self.config, self.server_state, self.lifespan.state)
 
@@ -115,13 +126,7 @@ class Server(uvicorn.Server):
         timer = threading.Timer(FORCED_EXIT, _force)
         timer.daemon = True
         timer.start()
-        self._stopping = asyncio.get_running_loop().create_task(self._stop())
-
-    async def _stop(self) -> None:
-        for server in self.servers:
-            server.close()
-        await asyncio.gather(*(hub.shutdown() for hub in Hub.all_running()))
-        self.should_exit = True
+        self._stopping = asyncio.get_running_loop().create_task(self.stop())
 
 
 def _force() -> None:
