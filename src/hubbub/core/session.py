@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from enum import Enum, IntEnum
 
-__all__ = ["TRANSITIONS", "ConnectionState", "Input", "advance"]
+__all__ = ["BACKLOG", "TRANSITIONS", "UNREAD", "ConnectionState", "Input", "advance"]
+
+BACKLOG = 1
+"""Why reading is held back: too many messages wait for their handler."""
+UNREAD = 2
+"""Why reading is held back: the client does not read what it is answered."""
 
 
 class ConnectionState(IntEnum):

@@ -15,7 +15,7 @@ import msgspec
 from hubbub.core.camel import twin
 from hubbub.core.channels import check_name
 from hubbub.core.envelope import encode, invalid_payload
-from hubbub.core.session import ConnectionState, Input, advance
+from hubbub.core.session import BACKLOG, ConnectionState, Input, advance
 from hubbub.errors import CloseCode, ConnectionClosed, RequestError, RequestTimeout, UsageError
 from hubbub.node.outbox import Outbox
 
@@ -37,6 +37,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_holds",
         "_metadata",
         "_requests",
         "_user_id",
@@ -48,7 +49,6 @@ class Connection:
         "node",
         "outbox",
         "pinged",
-        "reading",
         "running",
         "state",
     )
@@ -63,7 +63,7 @@ class Connection:
         self._requests: dict[str, asyncio.Future[Incoming]] | None = None
         self.backlog: deque[Incoming | bytes] | None = None
         self.running: Job | None = None
-        self.reading = True
+        self._holds = 0
         self.bad_messages = 0
         self.heard = monotonic()
         self.pinged = 0.0
@@ -183,7 +183,7 @@ class Connection:
         if self._requests is None:
             self._requests = {}
         answer = self._requests[key] = asyncio.get_running_loop().create_future()
-        self.node.dispatcher.resume(self)
+        self.resume_reading(BACKLOG)
         try:
             if not self.send("request", {"type": type, "payload": payload}, id=key):
                 raise ConnectionClosed(f"{self!r} is not open.")
@@ -200,6 +200,25 @@ class Connection:
         future = (self._requests or {}).get(message.id or "")
         if future is not None and not future.done():
             future.set_result(message)
+
+    # What it is heard
+
+    @property
+    def reading(self) -> bool:
+        """Whether its messages are read, not held back."""
+        return not self._holds
+
+    def hold_reading(self, reason: int) -> None:
+        """Read nothing more until every reason is gone."""
+        if not self._holds:
+            self.outbox.transport.pause_reading()
+        self._holds |= reason
+
+    def resume_reading(self, reason: int) -> None:
+        """Take one reason back."""
+        if self._holds == reason:
+            self.outbox.transport.resume_reading()
+        self._holds &= ~reason
 
     @property
     def asking(self) -> bool:

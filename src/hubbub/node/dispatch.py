@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hubbub.core.envelope import Incoming, Message, decode
-from hubbub.core.session import ConnectionState
+from hubbub.core.session import BACKLOG, ConnectionState
 from hubbub.errors import CloseCode, RequestError
 from hubbub.node.hooks import HookName, Hooks
 from hubbub.node.workers import Job, Workers
@@ -74,12 +74,6 @@ class Dispatcher:
         else:
             self.hooks.run("binary", connection, data)
 
-    def resume(self, connection: Connection) -> None:
-        """Read on, if the backlog was why we stopped."""
-        if not connection.reading:
-            connection.reading = True
-            connection.outbox.transport.resume_reading()
-
     def stop(self, connection: Connection) -> None:
         """Drop what a connection that is gone still waits for."""
         connection.backlog = None
@@ -94,9 +88,8 @@ class Dispatcher:
         connection.backlog.append(message)
         # While we ask the client something its answer must get through, so we read further than the limit.
         bound = WHILE_ASKING if connection.asking else self.node.limits.in_flight
-        if len(connection.backlog) + 1 >= bound and connection.reading:
-            connection.reading = False
-            connection.outbox.transport.pause_reading()
+        if len(connection.backlog) + 1 >= bound:
+            connection.hold_reading(BACKLOG)
 
     def _next(self, connection: Connection) -> None:
         """Go on with the backlog until a coroutine runs again or nothing is left."""
@@ -107,7 +100,7 @@ class Dispatcher:
             else:
                 self._handle(connection, message, monotonic())
         if len(connection.backlog or ()) + (connection.running is not None) < self.node.limits.in_flight:
-            self.resume(connection)
+            connection.resume_reading(BACKLOG)
 
     # One message
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hubbub.core.session import UNREAD
 from hubbub.errors import CloseCode
 
 if TYPE_CHECKING:
@@ -59,10 +60,14 @@ class Outbox:
             self.queue = []
         self.queue.append(data)
         self.queued += self.transport.form.size(data)
-        if self.queued > CORK and not self.transport.paused:
-            self._write_queue()
-        elif self.queued + self.transport.buffered > self.limit:
+        if self.queued + self.transport.buffered > self.limit:
             self._overflow()
+        elif self.queued > CORK:
+            # A cork gives way here; behind a paused transport the client must read before it may ask more.
+            if self.transport.paused:
+                self.connection.hold_reading(UNREAD)
+            else:
+                self._write_queue()
 
     def hold(self) -> None:
         """Queue what is put from now on."""
@@ -75,8 +80,11 @@ class Outbox:
         self.held = self.stalled = False
         if self.queue is not None:
             self._write_queue()
-            self.held = self.transport.paused
-        if self.farewell is not None and not self.held:
+            if self.transport.paused:
+                return
+        if not self.connection.reading:
+            self.connection.resume_reading(UNREAD)
+        if self.farewell is not None:
             self.transport.close(*self.farewell)
 
     def close(self, code: int, reason: str) -> None:
