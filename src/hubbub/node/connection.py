@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections import deque
@@ -10,14 +9,12 @@ from threading import get_ident
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from hubbub.core.camel import twin
 from hubbub.core.channels import check_name
-from hubbub.core.envelope import encode, invalid_payload
-from hubbub.core.session import BACKLOG, ConnectionState, Input, advance
-from hubbub.errors import CloseCode, ConnectionClosed, RequestError, RequestTimeout, UsageError
+from hubbub.core.envelope import encode
+from hubbub.core.session import ConnectionState, Input, advance
+from hubbub.errors import CloseCode, RequestError, UsageError
 from hubbub.node.outbox import Outbox
+from hubbub.node.requests import Requests
 
 if TYPE_CHECKING:
     from hubbub.contracts import Handshake, Transport
@@ -60,7 +57,7 @@ class Connection:
         self.outbox: Outbox = None  # type: ignore[assignment]  # from `accept` on
         self._user_id: str | None = None
         self._metadata: dict[str, Any] | None = None
-        self._requests: dict[str, asyncio.Future[Incoming]] | None = None
+        self._requests: Requests | None = None
         self.backlog: deque[Incoming | bytes] | None = None
         self.running: Job | None = None
         self._holds = 0
@@ -179,27 +176,14 @@ class Connection:
             ConnectionClosed: the connection is or was closed.
             RequestError: the client answered with an error, or with something else than `returns`.
         """
-        key = secrets.token_urlsafe(6)
         if self._requests is None:
-            self._requests = {}
-        answer = self._requests[key] = asyncio.get_running_loop().create_future()
-        self.resume_reading(BACKLOG)
-        try:
-            if not self.send("request", {"type": type, "payload": payload}, id=key):
-                raise ConnectionClosed(f"{self!r} is not open.")
-            async with asyncio.timeout(timeout or self.node.timeouts.request):
-                message = await answer
-        except TimeoutError:
-            raise RequestTimeout(f"{self!r} did not answer {type!r} in time.") from None
-        finally:
-            self._requests.pop(key, None)
-        return _answer(message, returns)
+            self._requests = Requests()
+        return await self._requests.ask(self, type, payload, timeout or self.node.timeouts.request, returns)
 
     def answered(self, message: Incoming) -> None:
-        """Give a `response` or `error` to the request that waits for it; late ones are dropped."""
-        future = (self._requests or {}).get(message.id or "")
-        if future is not None and not future.done():
-            future.set_result(message)
+        """Take the client's `response` or `error` to a request of ours."""
+        if self._requests is not None:
+            self._requests.answer(message)
 
     # What it is heard
 
@@ -293,9 +277,8 @@ class Connection:
             return
         self._goodbye(code, reason)
         self.state = advance(self.state, Input.LOST)
-        for future in (self._requests or {}).values():
-            if not future.done():
-                future.set_exception(ConnectionClosed(f"{self!r} closed before it answered."))
+        if self._requests is not None:
+            self._requests.give_up()
         self.node.closed(self, *(self.close_reason or (code, reason)))
 
     def _goodbye(self, code: int, reason: str) -> None:
@@ -303,14 +286,3 @@ class Connection:
             self.close_reason = (code, reason)
             self.node.leaving(self)
         self.state = advance(self.state, Input.GOODBYE)
-
-
-def _answer(message: Incoming, returns: Any) -> Any:
-    """Decode the client's answer, or raise what it said."""
-    if message.type == "error":
-        raise RequestError("refused", "The client answered with an error.")
-    try:
-        value = msgspec.json.decode(message.payload or b"null", type=twin(returns))
-        return value if twin(returns) is returns else msgspec.convert(value, returns, from_attributes=True)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise invalid_payload(error) from None

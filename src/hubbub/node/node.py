@@ -63,6 +63,7 @@ class Node:
             self.loop = asyncio.get_running_loop()
             self.thread = threading.get_ident()
             self.closing = False
+            self._empty = asyncio.Event()  # one for this loop
             self._schedule()
 
     async def stop(self, timeout: float) -> None:
