@@ -1,0 +1,65 @@
+"""The bar: what Hubbub must not cost more than."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.question import Question, Spread
+
+__all__ = ["BARS", "Bar", "Verdict", "judge"]
+
+FASTAPI, WS, SOCKETIFY, FLOOR = "FastAPI on uvicorn", "ws (Node)", "socketify", "C send() loop"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """`contender` may cost `limit` times what `other` does, or, without another, `limit` of the question's unit."""
+
+    question: str
+    contender: str
+    other: str | None
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A bar and what was measured: ratios, or the values themselves."""
+
+    bar: Bar
+    spread: Spread
+
+    @property
+    def held(self) -> bool:
+        """Whether the median keeps below the limit."""
+        return self.spread.median <= self.bar.limit
+
+
+BARS = (
+    Bar("echo", "hubbub, def", WS, 0.6),
+    Bar("echo", "hubbub, def", FASTAPI, 0.3),
+    Bar("echo", "hubbub, async def", WS, 0.8),
+    Bar("echo", "hubbub, async def", FASTAPI, 0.4),
+    Bar("echo", "hubbub, ASGI door", FASTAPI, 1.1),
+    Bar("fanout", "hubbub", WS, 0.8),
+    Bar("fanout", "hubbub", FLOOR, 1.3),
+    Bar("fanout", "hubbub", SOCKETIFY, 1.15),
+    Bar("fanout", "hubbub, ASGI door", FASTAPI, 1.1),
+    Bar("burst", "hubbub", SOCKETIFY, 0.9),
+    Bar("burst", "hubbub, ASGI door", FASTAPI, 1.1),
+    Bar("upgrade", "hubbub in FastAPI", FASTAPI, 0.4),
+    Bar("upgrade", "hubbub in FastAPI", WS, 1.2),
+    Bar("memory", "hubbub", None, 3.0),
+)
+
+
+def judge(questions: Sequence[Question]) -> Iterator[Verdict]:
+    """The verdict on each bar whose contenders were measured."""
+    by_name = {question.name: question for question in questions}
+    for bar in BARS:
+        question = by_name.get(bar.question)
+        if question is None or not {bar.contender, bar.other or bar.contender} <= question.samples.keys():
+            continue
+        against = bar.other
+        spread = question.ratio(bar.contender, against) if against else question.spread(bar.contender)
+        yield Verdict(bar, spread)

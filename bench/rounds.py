@@ -1,0 +1,117 @@
+"""CPU of several contenders, taken in turns so that a drifting machine drifts for all.
+
+Rule 1: CPU time is counted, never messages per second: the generator shares the machine.
+Rule 2: every round has fresh servers, each pinned to one core and warmed up; the generators share the other core.
+Rule 3: in a round the contenders take turns in short slices, forwards and backwards: the machine's speed changes within
+seconds, and only sums over a round's slices are compared, inside that round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.load import Load, Workload, drive
+from bench.measure import BenchError, cpu_seconds, say, serving
+from bench.peers import Peer
+from bench.question import Question, Sample
+
+__all__ = ["Contenders", "Settings", "ask"]
+
+Contenders = Mapping[str, tuple[Peer, Workload]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much to measure.
+
+    Args:
+        programs: the folder of compiled programs.
+        slices: turns a contender has in a round.
+        slice_seconds: how long a turn is.
+        warmup: seconds of load before a round's first turn, for the peers that compile at run time.
+        idle_connections: how many connections the memory question opens.
+        sizes: subscribers in the growth question.
+    """
+
+    programs: Path
+    rounds: int = 5
+    slices: int = 4
+    slice_seconds: float = 0.4
+    warmup: float = 0.8
+    idle_connections: int = 10_000
+    sizes: tuple[int, ...] = (100, 1000, 5000)
+
+
+class Turn:
+    """A contender inside a round: its server, its load, and the sums over its slices."""
+
+    def __init__(self, pid: int, load: Load) -> None:
+        self.pid = pid
+        self.load = load
+        self.operations = 0
+        self.server_cpu = self.load_cpu = self.seconds = 0.0
+
+    def take(self, seconds: float) -> None:
+        """Load the server for one slice."""
+        before = cpu_seconds(self.pid)
+        result = self.load.run(seconds)
+        self.server_cpu += cpu_seconds(self.pid) - before
+        self.load_cpu += result.cpu
+        self.seconds += result.seconds
+        self.operations += result.operations
+
+    def sample(self) -> Sample:
+        """What the slices add up to, in µs an operation."""
+        value = self.server_cpu / self.operations * 1e6
+        return Sample(value, self.operations, self.server_cpu / self.seconds, self.load_cpu / self.seconds)
+
+
+def ask(question: Question, contenders: Contenders, settings: Settings) -> Question:
+    """Sample every contender in every round; one that fails is dropped and its reason kept."""
+    there = dict(contenders)
+    for name, (peer, _) in contenders.items():
+        if reason := peer.missing():
+            _drop(question, there, name, reason)
+    for number in range(settings.rounds):
+        with ExitStack() as stack:
+            for name, turn in _round(question, there, settings, stack).items():
+                sample = turn.sample()
+                question.add(name, sample)
+                say(f"{question.name} {number + 1}/{settings.rounds}  {name:<20} {sample.value:8.2f} {question.unit}")
+    return question
+
+
+def _round(
+    question: Question, there: dict[str, tuple[Peer, Workload]], settings: Settings, stack: ExitStack
+) -> dict[str, Turn]:
+    turns: dict[str, Turn] = {}
+    for name, (peer, workload) in list(there.items()):
+        try:
+            turns[name] = stack.enter_context(_running(peer, workload, settings.programs))
+            turns[name].load.run(settings.warmup)
+        except BenchError as error:
+            turns.pop(name, None)
+            _drop(question, there, name, str(error))
+    for number in range(settings.slices):
+        for name in list(turns)[:: -1 if number % 2 else 1]:
+            try:
+                turns[name].take(settings.slice_seconds)
+            except BenchError as error:
+                del turns[name]
+                _drop(question, there, name, str(error))
+    return turns
+
+
+@contextmanager
+def _running(peer: Peer, workload: Workload, programs: Path) -> Iterator[Turn]:
+    with serving(peer, programs) as server, drive(programs, server.port, workload) as load:
+        yield Turn(server.pid, load)
+
+
+def _drop(question: Question, there: dict[str, tuple[Peer, Workload]], name: str, reason: str) -> None:
+    del there[name]
+    question.drop(name, reason.splitlines()[-1][:300])
+    say(f"{question.name}: {name} is left out: {reason}")
