@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "burst",
     "echo_message",
     "echo_text",
+    "now",
     "published",
     "ticks",
 ]
@@ -56,10 +58,15 @@ def echo_message(kind: str) -> str:
     return json.dumps({"type": kind, "payload": {"n": FIRST_N, "text": echo_text(kind)}}, separators=(",", ":"))
 
 
+def now() -> int:
+    """The envelope's timestamp, milliseconds since 1970: every peer sends it, so that all send the same bytes."""
+    return time.time_ns() // 1_000_000
+
+
 def published(n: int) -> str:
-    """The 111-byte message a subscriber gets, as JSON."""
+    """The 137-byte message a subscriber gets, as JSON."""
     payload = {"channel": CHANNEL, "event": "tick", "data": {"n": n, "text": TEXT}}
-    return json.dumps({"type": "message", "payload": payload}, separators=(",", ":"))
+    return json.dumps({"type": "message", "payload": payload, "timestamp": now()}, separators=(",", ":"))
 
 
 def ticks(count: int, numbers: Iterator[int]) -> Iterator[str]:

@@ -34,16 +34,16 @@ STRANGERS = {"brokers", "stores"}  # the modules of these do not import each oth
 IMPURE = {"asyncio", "logging", "os", "random", "secrets", "selectors", "socket", "ssl", "threading", "time"}
 HOMES = {
     "django": "servers.attach",
-    "httptools": "servers.uvicorn",
+    "httptools": "servers.http",
     "litestar": "servers.attach",
     "msgspec": "core.* node.*",
-    "prompt_toolkit": "cli.connect",
+    "prompt_toolkit": "cli.prompt",
     "pydantic": "config",
     "pydantic_settings": "config",
     "rich": "cli.*",
     "starlette": "servers.asgi servers.attach",
     "typer": "cli cli.*",
-    "uvicorn": "servers.uvicorn cli.serve",
+    "uvicorn": "servers.uvicorn servers.http servers.server cli.serve",
     "uvloop": "cli.serve",
     "websockets": "cli.* client.* core.frames",
 }

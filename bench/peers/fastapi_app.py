@@ -8,7 +8,7 @@ from itertools import count
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from bench.peers.routes import ServedBy, add_routes
-from bench.wire import FIRST_N, WELCOME, ticks
+from bench.wire import FIRST_N, WELCOME, now, ticks
 
 __all__ = ["app", "routed"]
 
@@ -28,7 +28,7 @@ async def converse(websocket: WebSocket) -> None:
     while True:
         match await websocket.receive_json():
             case {"type": "echo", "payload": payload}:
-                await websocket.send_json({"type": "echo_response", "payload": payload})
+                await websocket.send_json({"type": "echo_response", "payload": payload, "timestamp": now()})
             case {"type": "subscribe", "payload": payload}:
                 subscribers.append(websocket)
                 await websocket.send_json({"type": "subscribed", "payload": payload})

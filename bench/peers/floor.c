@@ -49,7 +49,7 @@ static void publish(long count) {
     char text[256];
     while (count-- > 0) {
         int length = snprintf(text, sizeof text, "{\"type\":\"message\",\"payload\":{\"channel\":\"news\",\"event\":\"tick\","
-                              "\"data\":{\"n\":%ld,\"text\":\"twenty bytes of text\"}}}", n++);
+                              "\"data\":{\"n\":%ld,\"text\":\"twenty bytes of text\"}},\"timestamp\":1700000000000}", n++);
         size_t head = put_header(out, (size_t)length);
         memcpy(out + head, text, (size_t)length);
         for (int i = 0; i < subscriber_count; i++)

@@ -10,7 +10,7 @@ from typing import Any
 
 from socketify import App, CompressOptions, OpCode
 
-from bench.wire import FIRST_N, WELCOME, ticks
+from bench.wire import FIRST_N, WELCOME, now, ticks
 
 __all__ = ["main"]
 
@@ -28,7 +28,7 @@ def main(port: int) -> None:
     def received(ws: Any, text: str, opcode: OpCode) -> None:
         match json.loads(text):
             case {"type": "echo", "payload": payload}:
-                ws.send(json.dumps({"type": "echo_response", "payload": payload}), OpCode.TEXT)
+                ws.send(json.dumps({"type": "echo_response", "payload": payload, "timestamp": now()}), OpCode.TEXT)
             case {"type": "subscribe", "payload": payload}:
                 ws.subscribe(TOPIC)
                 ws.send(json.dumps({"type": "subscribed", "payload": payload}), OpCode.TEXT)

@@ -12,7 +12,7 @@ import uvloop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 
-from bench.wire import FIRST_N, WELCOME, ticks
+from bench.wire import FIRST_N, WELCOME, now, ticks
 
 __all__ = ["main"]
 
@@ -25,7 +25,7 @@ async def converse(websocket: ServerConnection) -> None:
     async for text in websocket:
         match json.loads(text):
             case {"type": "echo", "payload": payload}:
-                await websocket.send(json.dumps({"type": "echo_response", "payload": payload}))
+                await websocket.send(json.dumps({"type": "echo_response", "payload": payload, "timestamp": now()}))
             case {"type": "subscribe", "payload": payload}:
                 subscribers.add(websocket)
                 await websocket.send(json.dumps({"type": "subscribed", "payload": payload}))

@@ -10,7 +10,7 @@ let n = 1000000;
 function publish(count) {
   for (; count > 0; count--) {
     const payload = { channel: "news", event: "tick", data: { n: n++, text: "twenty bytes of text" } };
-    const text = JSON.stringify({ type: "message", payload });
+    const text = JSON.stringify({ type: "message", payload, timestamp: Date.now() });
     for (const client of subscribers) {
       if (client.readyState === WebSocket.OPEN) client.send(text);
     }
@@ -20,7 +20,7 @@ function publish(count) {
 function received(client, data) {
   const { type, payload } = JSON.parse(data);
   if (type === "echo") {
-    client.send(JSON.stringify({ type: "echo_response", payload }));
+    client.send(JSON.stringify({ type: "echo_response", payload, timestamp: Date.now() }));
   } else if (type === "subscribe") {
     subscribers.add(client);
     client.send(JSON.stringify({ type: "subscribed", payload }));
