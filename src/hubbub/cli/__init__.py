@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import typer
 
-__all__ = ["main"]
+__all__ = ["app", "main"]
 
 EXTRA = {"typer", "rich", "prompt_toolkit", "uvicorn", "httptools"}
 
@@ -16,15 +16,16 @@ EXTRA = {"typer", "rich", "prompt_toolkit", "uvicorn", "httptools"}
 def main() -> None:
     """Run `hubbub` with the arguments of this process."""
     try:
-        app = _app()
+        app()()
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRA:
             raise
-        sys.exit(f'hubbub: {error.name} is not installed; pip install "hubbub[server]"')
-    app()
+        sys.exit(f'hubbub: {missing} is not installed: pip install "hubbub[server]"')
 
 
-def _app() -> typer.Typer:
+def app() -> typer.Typer:
+    """Put the command together."""
     # Imported late, so that a missing extra is one line and not a traceback.
     import typer
 
@@ -32,7 +33,7 @@ def _app() -> typer.Typer:
     from hubbub.cli.connect import connect
     from hubbub.cli.serve import serve
 
-    app = typer.Typer(
+    hubbub = typer.Typer(
         name="hubbub",
         help="A live connection to your users: serve an app with a hub, check it, talk to it.",
         no_args_is_help=True,
@@ -40,5 +41,5 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     for command in (serve, check, connect):
-        app.command()(command)
-    return app
+        hubbub.command()(command)
+    return hubbub

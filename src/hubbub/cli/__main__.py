@@ -2,4 +2,6 @@
 
 from hubbub.cli import main
 
+__all__ = ["main"]
+
 main()

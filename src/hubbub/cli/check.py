@@ -17,7 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from hubbub.cli.dial import DialError, websocket_url
-from hubbub.cli.scenarios import SCENARIOS, Failed, NotOffered, Target
+from hubbub.cli.line import printable
+from hubbub.cli.peer import Failed, NotOffered, Target
+from hubbub.cli.scenarios import SCENARIOS
 
 __all__ = ["check"]
 
@@ -46,13 +48,13 @@ class Result:
 def check(
     url: Annotated[str, typer.Argument(help="The server, like ws://127.0.0.1:5000/ws", metavar="URL")],
     timeout: Annotated[float, typer.Option(min=0.1, help="The longest wait for any one answer, in seconds")] = 5.0,
-    token: Annotated[str | None, typer.Option(help="Sign in with this token, where the server wants one")] = None,
+    token: Annotated[str | None, typer.Option(envvar="HUBBUB_TOKEN", help="Sign in with this token")] = None,
 ) -> None:
     """Try a server: ping, echo, sign-in, chat, limits, special characters. Exit code 1 when something fails."""
     try:
         results = asyncio.run(_run(Target(websocket_url(url), timeout, token)))
     except (DialError, Failed, NotOffered) as error:
-        stderr.print(f"[bold red]hubbub check:[/] {escape(str(error))}", soft_wrap=True)
+        stderr.print(f"[bold red]hubbub check:[/] {_safe(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
     counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
     summary = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
@@ -93,13 +95,19 @@ async def _try(name: str, target: Target) -> Result:
 
 
 def _table(url: str, results: list[Result], running: str = "") -> Table:
-    table = Table(title=escape(url), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=escape(printable(url)), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("Scenario", no_wrap=True)
     table.add_column("Result", no_wrap=True)
     table.add_column("ms", justify="right")
     table.add_column("Detail", overflow="fold")
     for result in results:
-        table.add_row(result.name, result.verdict.value, f"{1e3 * result.seconds:.1f}", escape(result.detail))
+        table.add_row(result.name, result.verdict.value, f"{1e3 * result.seconds:.1f}", _safe(result.detail))
     if running:
         table.add_row(running, "[dim]running[/]", "", "")
     return table
+
+
+def _safe(text: str) -> str:
+    return escape(printable(text))

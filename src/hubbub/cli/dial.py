@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI, ProxyError
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from hubbub.errors import CLOSE_CODES, CloseCode, HubbubError
@@ -18,6 +19,7 @@ __all__ = ["DEFAULT_PATH", "SUBPROTOCOL", "DialError", "describe_close", "dial",
 DEFAULT_PATH = "/ws"
 SUBPROTOCOL = "hubbub.v1"
 MAX_ANSWER = 64 << 20
+LONGEST_QUOTE = 120
 SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 STATUS_ADVICE = {
     400: "the server refused the handshake: check the headers",
@@ -64,7 +66,7 @@ def websocket_url(url: str) -> str:
 async def dial(
     url: str,
     *,
-    timeout: float = 10.0,
+    open_timeout: float = 10.0,
     subprotocols: Sequence[str] = (SUBPROTOCOL,),
     headers: Sequence[tuple[str, str]] = (),
     compress: bool = True,
@@ -73,7 +75,7 @@ async def dial(
 
     Args:
         url: complete, as `websocket_url` returns it.
-        timeout: for TCP, TLS and the handshake together, in seconds.
+        open_timeout: for TCP, TLS and the handshake together, in seconds.
 
     Raises:
         DialError: it could not be opened.
@@ -81,7 +83,7 @@ async def dial(
     try:
         return await connect(
             url,
-            open_timeout=timeout,
+            open_timeout=open_timeout,
             close_timeout=2.0,
             subprotocols=[Subprotocol(name) for name in subprotocols] or None,
             additional_headers=list(headers),
@@ -89,7 +91,7 @@ async def dial(
             max_size=MAX_ANSWER,
         )
     except (OSError, InvalidHandshake, InvalidURI, ProxyError, ValueError, EOFError) as error:
-        raise _explain(url, error, timeout) from error
+        raise _explain(url, error, open_timeout) from error
 
 
 def may_reconnect(code: int) -> bool:
@@ -110,7 +112,7 @@ def _explain(url: str, error: Exception, timeout: float) -> DialError:
         case InvalidURI() | ValueError() if not isinstance(error, ssl.SSLError):
             return DialError(url, f"the address is not valid ({error})", "write it like ws://127.0.0.1:5000/ws")
         case InvalidStatus():
-            return _refused(url, error.response.status_code, error.response.reason_phrase)
+            return _refused(url, error.response)
         case ProxyError():
             return DialError(url, f"the proxy failed ({error})", "check HTTPS_PROXY, or list the host in NO_PROXY")
         case InvalidMessage() | EOFError():
@@ -121,9 +123,12 @@ def _explain(url: str, error: Exception, timeout: float) -> DialError:
             return _unreachable(url, error, timeout)
 
 
-def _refused(url: str, status: int, phrase: str) -> DialError:
+def _refused(url: str, response: Response) -> DialError:
+    status = response.status_code
+    said = bytes(response.body or b"").decode(errors="replace").strip().partition("\n")[0]
+    words = said if 0 < len(said) <= LONGEST_QUOTE and "<" not in said else response.reason_phrase
     advice = STATUS_ADVICE.get(status, "see the log of the server" if status >= 500 else "check the path")
-    return DialError(url, f"not a WebSocket, HTTP {status} {phrase}".rstrip(), advice, retry=status >= 500)
+    return DialError(url, f"not a WebSocket, HTTP {status} {words}".rstrip(), advice, retry=status >= 500)
 
 
 def _unreachable(url: str, error: Exception, timeout: float) -> DialError:
@@ -150,4 +155,6 @@ def _unreachable(url: str, error: Exception, timeout: float) -> DialError:
 
 
 def _nobody(url: str) -> DialError:
-    return DialError(url, "nobody listens there", "start the server (hubbub serve module:app) or check the port", retry=True)
+    return DialError(
+        url, "nobody listens there", "start the server (hubbub serve module:app) or check the port", retry=True
+    )

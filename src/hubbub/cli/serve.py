@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
 import sys
+import traceback
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,12 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 TRIES = 20
+LAST_PORT = 65535
+WHERE = "Give module:attribute, for example main:app for `app` in main.py, and run this where it can be imported."
+NOT_THE_APP = {"hubbub", "uvicorn", "importlib"}
 
 
 def serve(
     app: Annotated[str, typer.Argument(help="Where the app is: module:attribute, for example main:app.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Port to listen on; PORT or 5000 by default, 0 for any.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=LAST_PORT, help="Port to listen on; PORT or 5000 by default, 0 for any.")
+    ] = None,
     next_free_port: Annotated[bool, typer.Option(help="Take the next free port if this one is busy.")] = False,
     reload: Annotated[bool, typer.Option(help="Restart when a Python file changes (for development).")] = False,
     access_log: Annotated[bool, typer.Option(help="Log every HTTP request.")] = False,
@@ -52,7 +59,7 @@ def serve(
         banner.show()
         ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
         return
-    _load(config, app)
+    _import(app)
     _run(Server(config, started=banner.show), listener)
 
 
@@ -63,24 +70,36 @@ def _run(server: Server, listener: socket.socket) -> None:
         raise _stop("The app failed to start; the lines above say why.")
 
 
-def _load(config: Any, app: str) -> None:
-    """Import the app now, so that a mistake in its name is one clear line."""
-    from uvicorn.importer import ImportFromStringError
+def _import(app: str) -> None:
+    """Import the app now, so that a mistake in its name is one line, and a mistake in it its own traceback."""
+    from uvicorn.importer import ImportFromStringError, import_from_string
 
     module = app.partition(":")[0]
     try:
-        config.load()
+        import_from_string(app)
     except ImportFromStringError as error:
-        raise _stop(f"{error}\nGive module:attribute, for example main:app for `app` in main.py.") from None
+        raise _stop(f"{error} {WHERE}") from None
     except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
-            raise
-        raise _stop(f"No module {error.name!r} in {os.getcwd()}: run this where it can be imported.") from None
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise _failed(module, error) from None
+        raise _stop(f"Could not import module {error.name!r}. {WHERE}") from None
+    except Exception as error:
+        raise _failed(module, error) from None
+
+
+def _failed(module: str, error: Exception) -> typer.Exit:
+    """Show what went wrong inside the app's module, without the way that led there."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals["__name__"].partition(".")[0] in NOT_THE_APP:
+        trace = trace.tb_next
+    traceback.print_exception(error.with_traceback(trace))
+    return _stop(f"Importing {module} failed, as shown above.")
 
 
 def _listen(host: str, port: int, next_free: bool) -> socket.socket:
     """Bind the port, or the next free one where that is wanted."""
-    for candidate in range(port, port + TRIES if next_free and port else port + 1):
+    last = min(port + TRIES, LAST_PORT) if next_free and port else port
+    for candidate in range(port, last + 1):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -89,11 +108,12 @@ def _listen(host: str, port: int, next_free: bool) -> socket.socket:
             listener.listen(0)
         except OSError as error:
             listener.close()
-            reason = error.strerror or str(error)
+            failure = error
         else:
             listener.set_inheritable(True)
             return listener
-    raise _stop(f"Cannot listen on {host}:{port}: {reason}. Try --port {port + 1} or --next-free-port.")
+    way = " Try another --port, or --next-free-port." if failure.errno == errno.EADDRINUSE else ""
+    raise _stop(f"Cannot listen on {host}:{port}: {failure.strerror or failure}.{way}")
 
 
 def _stop(message: str) -> typer.Exit:

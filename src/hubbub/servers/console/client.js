@@ -2,6 +2,7 @@
 // Nothing a server says is ever taken as HTML: all text goes through textContent.
 
 const KEEP = 500; // messages in the log
+const ONE_LINE = 160; // characters of a message that needs no line breaks
 const LARGEST = 20_000; // characters shown of one message
 const BACKOFF = { first: 500, most: 30_000, steady: 5_000 }; // milliseconds; steady: lived long enough to start anew
 
@@ -207,7 +208,7 @@ function log(direction, title, text = "", message = null, extra = "") {
   head.append(make(direction === "note" ? "span" : "b", "", title));
   const id = message?.id === undefined ? "" : `#${message.id}`;
   if (id || extra) head.append(make("span", "extra", [id, extra].filter(Boolean).join(" · ")));
-  if (text) item.append(make("pre", "", shorten(message ? JSON.stringify(message, null, 2) : text)));
+  if (text) item.append(make("pre", "", shorten(message ? pretty(message) : text)));
   item.searchText = `${title} ${text}`.toLowerCase();
   list.append(item);
   while (list.children.length > KEEP) list.firstElementChild.remove();
@@ -225,6 +226,12 @@ function make(name, className, text = "") {
 
 function clock(date) {
   return date.toTimeString().slice(0, 8) + "." + String(date.getMilliseconds()).padStart(3, "0");
+}
+
+function pretty(message) {
+  const lines = JSON.stringify(message, null, 2);
+  const line = lines.replace(/\n */g, " "); // a line break in JSON is never part of a string
+  return line.length <= ONE_LINE ? line : lines;
 }
 
 function shorten(text) {
