@@ -71,17 +71,20 @@ def check_upgrade(request: Request) -> bytes:
         raise HandshakeError(505, "use HTTP/1.1")
     if request.method != "GET":
         raise HandshakeError(405, "use GET", ((b"Allow", b"GET"),))
-    if len(_values(request, b"host")) != 1:
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in request.headers:
+        values.setdefault(name, []).append(value)
+    if len(values.get(b"host", ())) != 1:
         raise HandshakeError(400, "Host must be there, once")
     # What follows the head must be frames: a body would be read as such.
-    if _values(request, b"transfer-encoding") or any(size != b"0" for size in _values(request, b"content-length")):
+    if b"transfer-encoding" in values or any(size != b"0" for size in values.get(b"content-length", ())):
         raise HandshakeError(400, "an upgrade has no body")
-    if b"websocket" not in _elements(request, b"upgrade"):
+    if b"websocket" not in _elements(values.get(b"upgrade", [])):
         raise HandshakeError(400, "Upgrade does not name websocket")
-    if b"upgrade" not in _elements(request, b"connection"):
+    if b"upgrade" not in _elements(values.get(b"connection", [])):
         raise HandshakeError(400, "Connection does not name Upgrade")
-    _check_version(_values(request, b"sec-websocket-version"))
-    return _check_key(_values(request, b"sec-websocket-key"))
+    _check_version(values.get(b"sec-websocket-version", []))
+    return _check_key(values.get(b"sec-websocket-key", []))
 
 
 def header(request: Request, name: bytes) -> bytes | None:
@@ -94,7 +97,8 @@ def header(request: Request, name: bytes) -> bytes | None:
 
 def subprotocols(request: Request) -> list[str]:
     """List the subprotocols that the client offers, the one it likes best first."""
-    return [name.decode() for name in _ELEMENT.findall(b",".join(_values(request, b"sec-websocket-protocol")))]
+    values = [value for name, value in request.headers if name == b"sec-websocket-protocol"]
+    return [name.decode() for name in _ELEMENT.findall(b",".join(values))] if values else []
 
 
 def accept_key(key: bytes) -> bytes:
@@ -147,14 +151,9 @@ def build_refusal(status: int, body: bytes = b"", headers: Iterable[Header] = ()
     return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, _PHRASES.get(status, b""), lines, body)
 
 
-def _values(request: Request, name: bytes) -> list[bytes]:
-    """All values of one header."""
-    return [value for field, value in request.headers if field == name]
-
-
-def _elements(request: Request, name: bytes) -> list[bytes]:
+def _elements(values: list[bytes]) -> list[bytes]:
     """The elements of a header that is a list, in lower case (RFC 9110 section 5.6.1)."""
-    return _ELEMENT.findall(b",".join(_values(request, name)).lower())
+    return _ELEMENT.findall(b",".join(values).lower())
 
 
 def _check_version(values: list[bytes]) -> None:

@@ -141,8 +141,9 @@ class Hub:
 
     def start(self) -> None:
         """Start in the running loop; `running`, the app's lifespan or the first client does it for you."""
-        self.node.start()
-        _running.add(self)
+        if not self.node.running:
+            self.node.start()
+            _running.add(self)
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Say goodbye (1001) to every client, cut those left, end the handlers.
