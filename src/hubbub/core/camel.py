@@ -1,90 +1,197 @@
-"""snake_case in Python, camelCase on the wire: a twin type for each Struct or dataclass that needs one.
+"""snake_case in Python, camelCase on the wire, for every Struct and dataclass.
 
 Rules of this file:
-1. A type whose field names hold no underscore, or that has a `rename` of its own, is its own twin.
+1. A Struct or dataclass goes in camelCase wherever in a payload it is; a `rename` of its own counts instead.
 2. Dicts, TypedDicts and pydantic models name their keys themselves: they are sent and read as they are.
+3. Out, values are exchanged for twins as they are found. In, a twin type is decoded and turned into the real one.
+4. Where nothing differs nothing is done: `to_wire` and `from_wire` give back the value, `twin` the type.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import types
+from collections.abc import Callable, Collection
 from functools import cache, reduce
-from operator import or_
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from operator import is_, or_
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import msgspec
 
 from hubbub.errors import UsageError
 
-__all__ = ["to_wire", "twin"]
+__all__ = ["from_wire", "to_wire", "twin"]
 
-_building: set[Any] = set()
-_twins: dict[Any, Any] = {}
+_PLAIN = frozenset({str, int, float, bool, type(None), bytes, msgspec.Raw})
+_SHARED = ("array_like", "forbid_unknown_fields", "frozen", "omit_defaults", "tag", "tag_field")
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset, Union, types.UnionType})
+_REQUIRED = object()
+
+# Types whose values never need a look: this is what makes sending most Structs free.
+_inert: set[Any] = set(_PLAIN)
+_real: dict[type, type] = {}
+_building: set[type] = set()
 
 
 def to_wire(value: Any) -> Any:
-    """Give back `value`, or its twin where its field names differ on the wire."""
+    """Give back `value` with a twin in the place of every Struct and dataclass that needs one."""
     kind: Any = type(value)
-    wire = _twins.get(kind)
-    if wire is None:
-        wire = _twins[kind] = twin(kind)
-    return value if wire is kind else msgspec.convert(value, wire, from_attributes=True)
+    if kind in _inert:
+        return value
+    sending = None if kind is dict or kind is list else _sending(kind)
+    if sending is None:
+        return _exchange(value, to_wire)
+    values = [getattr(value, name) for name in sending.names]
+    parts = _changed(values, to_wire)
+    return value if parts is values and not sending.differs else sending.twin(*parts)
+
+
+def from_wire(value: Any) -> Any:
+    """Give back what a twin type decoded, with the real type in the place of every twin."""
+    kind = _real.get(type(value))
+    if kind is not None:
+        return kind(**{name: from_wire(getattr(value, name)) for name in value.__struct_fields__})
+    parts = _exchange(value, from_wire)
+    return parts if isinstance(parts, type(value)) else getattr(value, "_make", type(value))(parts)
+
+
+def twin(kind: Any) -> Any:
+    """The type that reads `kind` in camelCase: `kind` itself where nothing differs.
+
+    Raises:
+        UsageError: it cannot have a twin; the message says what to do.
+    """
+    if not _differs(kind, set()):
+        return kind
+    if _is_record(kind):
+        return _reading(kind)
+    kind = getattr(kind, "__value__", kind)
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is None or _is_record(origin):
+        name = getattr(kind, "__name__", kind)
+        raise UsageError(f'{name} has other names on the wire: declare the Structs in it with rename="camel".')
+    if origin is Annotated:
+        return Annotated[(twin(parts[0]), *parts[1:])]
+    wires = tuple(map(twin, parts))
+    return reduce(or_, wires) if origin in (Union, types.UnionType) else origin[wires]
+
+
+class _Sending(NamedTuple):
+    """How one Struct or dataclass is sent: by a twin made of the values of `names`, if any of it differs."""
+
+    names: tuple[str, ...]
+    twin: Any
+    differs: bool
 
 
 @cache
-def twin(kind: Any) -> Any:
-    """The type that reads and writes `kind` in camelCase: `kind` itself where nothing differs."""
-    origin = get_origin(kind)
-    if origin is Annotated:
-        return Annotated[(twin(kind.__origin__), *kind.__metadata__)]
-    if origin in (Union, types.UnionType):
-        return reduce(or_, [twin(part) for part in get_args(kind)])
-    if origin is not None:
-        return _container(kind, origin)
-    if isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind)):
-        return _record(kind)
-    return kind
+def _sending(kind: Any) -> _Sending | None:
+    if not _is_record(kind):
+        return None
+    if _is_inert(kind, frozenset()):
+        _inert.add(kind)
+    names, own, wires = _names(kind)
+    given = getattr(kind, "__struct_defaults__", ())
+    # Defaults matter where the Struct leaves them out; a field without one gets a default that no value is.
+    defaults = [_REQUIRED] * (len(names) - len(given)) + [_REQUIRED if d is msgspec.NODEFAULT else d for d in given]
+    fields = [(name, Any, _field(default)) for name, default in zip(names, defaults, strict=True)]
+    return _Sending(names, _build(kind, fields), wires != own)
 
 
-def _container(kind: Any, origin: Any) -> Any:
-    parts = get_args(kind)
-    wires = tuple(twin(part) if isinstance(part, type) or get_origin(part) else part for part in parts)
-    return kind if wires == parts else origin[wires]
-
-
-def _record(kind: Any) -> Any:
-    """Build the camelCase twin of a Struct or dataclass."""
+@cache
+def _reading(kind: Any) -> Any:
     if kind in _building:
-        raise UsageError(f'{kind.__name__} contains itself: declare it with rename="camel" as a Struct of its own.')
+        raise UsageError(f'{kind.__name__} contains itself: declare it with rename="camel".')
     _building.add(kind)
     try:
-        return _camel(kind)
+        hints = get_type_hints(kind, include_extras=True)
+        own = msgspec.inspect.type_info(kind).fields  # type: ignore[attr-defined]  # every record has fields
+        fields = [
+            (field.name, twin(hints[field.name]), _field(_default(field), field.default_factory)) for field in own
+        ]
     finally:
         _building.discard(kind)
+    wire = _build(kind, fields, kw_only=True)
+    _real[wire] = kind
+    return wire
 
 
-def _camel(kind: Any) -> Any:
-    hints = get_type_hints(kind, include_extras=True)
-    own = list(msgspec.inspect.type_info(kind).fields)  # type: ignore[attr-defined]
-    wires = {field.name: twin(hints[field.name]) for field in own if field.name in hints}
-    renamed = any(field.encode_name != field.name for field in own)
-    if renamed or all("_" not in name.strip("_") and wire is hints[name] for name, wire in wires.items()):
-        return kind
+def _build(kind: Any, fields: list[tuple[str, Any, Any]], kw_only: bool = False) -> Any:
     config = getattr(kind, "__struct_config__", None)
-    tag = {"tag": config.tag, "tag_field": config.tag_field} if config is not None and config.tag is not None else {}
-    return msgspec.defstruct(
-        kind.__name__,
-        [_field(field, wires[field.name]) for field in own],
-        rename="camel",
-        omit_defaults=bool(config and config.omit_defaults),
-        kw_only=True,
-        forbid_unknown_fields=bool(config and config.forbid_unknown_fields),
-        **tag,
-    )
+    shared = {} if config is None else {name: getattr(config, name) for name in _SHARED}
+    names, _, wires = _names(kind)
+    rename = dict(zip(names, wires, strict=True))
+    return msgspec.defstruct(kind.__name__, fields, rename=rename, kw_only=kw_only, **shared)
 
 
-def _field(field: Any, wire: Any) -> tuple[str, Any] | tuple[str, Any, Any]:
-    if field.default_factory is not msgspec.NODEFAULT:
-        return field.name, wire, msgspec.field(default_factory=field.default_factory)
-    return (field.name, wire) if field.required else (field.name, wire, field.default)
+def _default(field: Any) -> Any:
+    """What msgspec says of a field's default; of UNSET it only says that the field is not required."""
+    return field.default if field.required or field.default is not field.default_factory else msgspec.UNSET
+
+
+def _field(default: Any, factory: Any = msgspec.NODEFAULT) -> Any:
+    factory = getattr(default, "factory", factory)  # as msgspec keeps it
+    return msgspec.field(default=default) if factory is msgspec.NODEFAULT else msgspec.field(default_factory=factory)
+
+
+@cache
+def _names(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The field names of a Struct or dataclass: in Python, as msgspec alone would write them, and on our wire."""
+    if dataclasses.is_dataclass(kind):
+        names = own = tuple(field.name for field in dataclasses.fields(kind))
+    else:
+        names, own = kind.__struct_fields__, kind.__struct_encode_fields__
+    if names != own:
+        return names, own, own
+    return names, own, msgspec.defstruct("Names", names, rename="camel").__struct_encode_fields__
+
+
+def _is_record(kind: Any) -> bool:
+    return isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind))
+
+
+def _has_hints(kind: Any) -> bool:
+    return isinstance(kind, type) and (_is_record(kind) or is_typeddict(kind) or hasattr(kind, "_fields"))
+
+
+def _differs(kind: Any, seen: set[Any]) -> bool:
+    """Whether a Struct or dataclass anywhere in a type has other names on the wire."""
+    if not _has_hints(kind) and not hasattr(kind, "__value__"):
+        return any(_differs(part, seen) for part in (get_origin(kind), *get_args(kind)) if part is not None)
+    if kind in seen:
+        return False
+    seen.add(kind)
+    if _is_record(kind) and _names(kind)[1] != _names(kind)[2]:
+        return True
+    held = get_type_hints(kind, include_extras=True).values() if _has_hints(kind) else [kind.__value__]
+    return any(_differs(part, seen) for part in held)
+
+
+def _is_inert(kind: Any, seen: frozenset[Any]) -> bool:
+    """Whether nothing that a value of this type may hold has other names on the wire; False where nobody can know."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _is_inert(parts[0], seen)
+    if origin in _CONTAINERS:
+        return all(part is ... or _is_inert(part, seen) for part in parts)
+    if not _is_record(kind):
+        return kind in _PLAIN or origin is Literal
+    _, own, wires = _names(kind)
+    held = get_type_hints(kind).values() if kind not in seen else ()
+    return own == wires and all(_is_inert(part, seen | {kind}) for part in held)
+
+
+def _exchange(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Change what a container holds: the same one back where nothing is, else a dict or a list."""
+    if isinstance(value, dict):
+        values = value.values()
+        parts = _changed(values, change)
+        return value if parts is values else dict(zip(value, parts, strict=True))
+    return _changed(value, change) if isinstance(value, (list, tuple, set, frozenset)) else value
+
+
+def _changed(values: Collection[Any], change: Callable[[Any], Any]) -> Collection[Any]:
+    if _PLAIN.issuperset(map(type, values)):
+        return values
+    parts = [part if type(part) in _PLAIN else change(part) for part in values]
+    return values if all(map(is_, parts, values)) else parts

@@ -25,7 +25,7 @@ _PARAMETERS: dict[str, frozenset[str | None]] = {
 
 _EMPTY_BLOCK = b"\x00\x00\xff\xff"
 _FINAL_BLOCK = b"\x01\x00\x00\xff\xff"
-_STREAMS = 16
+_STREAMS = 16  # that a message may consist of: clients send one, and each costs a decompressor
 _WINDOW = 32768
 
 
@@ -99,24 +99,29 @@ def inflate(payload: bytes, limit: int) -> bytes:
     Raises:
         ProtocolError: 1009 for a result over the limit, 1007 for a stream that is corrupt or not complete.
     """
-    # The final block of our own tells a whole stream, which ends with it, from a cut one, which swallows it.
-    rest, message = payload + _EMPTY_BLOCK + _FINAL_BLOCK, b""
-    # A block with BFINAL set ends a stream for zlib but not the message (7.2.1, 7.2.3.5): the next one follows on.
+    message, rest = b"", payload
+    # A block with BFINAL set ends a stream for zlib, but not the message (7.2.1, 7.2.3.4): the next one follows on.
     for _ in range(_STREAMS):
         stream = zlib.decompressobj(wbits=-15, zdict=message[-_WINDOW:])
         try:
             message += stream.decompress(rest, limit + 1 - len(message))
+            if len(message) > limit:
+                raise ProtocolError(CloseCode.MESSAGE_TOO_BIG, f"message over {limit} bytes")
+            rest = stream.unused_data
+            if not rest:
+                if stream.eof or _is_complete(stream):
+                    return message
+                break
         except zlib.error:
             break
-        if len(message) > limit:
-            raise ProtocolError(CloseCode.MESSAGE_TOO_BIG, f"message over {limit} bytes")
-        if not stream.eof:
-            break
-        rest = stream.unused_data
-        # Some peers leave out the empty block that section 7.2.3.5 wants behind a final one.
-        if not rest or rest == _EMPTY_BLOCK + _FINAL_BLOCK:
-            return message
     raise ProtocolError(CloseCode.INVALID_DATA, "corrupt compressed message")
+
+
+def _is_complete(stream: zlib._Decompress) -> bool:
+    """Whether a stream stands at the end of its last block, of which the sender cut the last four bytes."""
+    # Those bytes must be the end of an empty block, so that a final one of ours can follow: data would swallow both.
+    swallowed = stream.decompress(_EMPTY_BLOCK + _FINAL_BLOCK, 1)
+    return not swallowed and stream.eof and stream.unused_data in (b"", _FINAL_BLOCK)
 
 
 def _agree(parameters: list[str]) -> Agreement | None:

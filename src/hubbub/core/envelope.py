@@ -9,6 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -19,9 +20,11 @@ from hubbub.errors import RequestError
 __all__ = ["Incoming", "Message", "decode", "encode", "invalid_payload"]
 
 NOTHING = msgspec.Raw(b"")
-STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# The closing quote may be missing: a text without it is read once, not once for each of its quotes.
+STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 QUOTED = re.compile(r" '.*'", re.DOTALL)
-BRACKETS = re.compile(rb"[\[\]{}]")
+STEPS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")  # one level in or, as a signed byte, out
+NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 
 
 class Incoming(msgspec.Struct, gc=False):
@@ -98,7 +101,7 @@ def invalid_payload(error: Exception) -> RequestError:
     """Turn a decoder's complaint into `invalid_payload`, the field named, the input not echoed."""
     reason, _, path = QUOTED.sub("", str(error)).partition(" - at `")
     field = path.rstrip("`").removeprefix("$").removeprefix(".") or None
-    missing = re.search(r"missing required field `(\w+)`", reason)
+    missing = re.search(r"missing required field `([^`]+)`", reason)
     if missing:
         field = f"{field}.{missing[1]}" if field else missing[1]
     where = f"payload.{field}" if field else "payload"
@@ -120,9 +123,5 @@ def _explain(text: bytes) -> RequestError:
 
 def _deeper(text: bytes, depth: int) -> bool:
     """Whether arrays and objects nest deeper than `depth`, brackets inside strings left out."""
-    level = 0
-    for bracket in BRACKETS.finditer(STRINGS.sub(b"", text)):
-        level += 1 if bracket[0] in b"[{" else -1
-        if level > depth:
-            return True
-    return False
+    steps = STRINGS.sub(b"", text).translate(STEPS, NO_BRACKETS)
+    return max(accumulate(memoryview(steps).cast("b")), default=0) > depth

@@ -94,8 +94,8 @@ def parse_close(payload: bytes) -> tuple[int, str]:
     """
     if not payload:
         return CloseCode.NO_STATUS.value, ""
-    code = int.from_bytes(payload[:2], "big")
-    if len(payload) == 1 or not _may_travel(code):
+    code = int.from_bytes(payload[:2], "big")  # one byte alone gives no valid code
+    if not _may_travel(code):
         raise _violation("invalid close code")
     try:
         return code, payload[2:].decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from hubbub.errors import ConfigError
@@ -17,7 +18,7 @@ class _Positive:
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
             value = getattr(self, field.name)
-            if value <= 0:
+            if not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise ConfigError(f"{type(self).__name__}.{field.name} is {value!r}: give a number above 0.")
 
 

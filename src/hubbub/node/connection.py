@@ -78,6 +78,7 @@ class Connection:
 
     def identify(self, user_id: str | None) -> None:
         """Bind this connection to a user, another user, or nobody."""
+        self._check_thread("identify")
         before, self._user_id = self._user_id, user_id
         self.node.registry.move(self, before)
 
@@ -116,6 +117,7 @@ class Connection:
         Raises:
             RequestError: `bad_channel`, or `channel_limit`.
         """
+        self._check_thread("subscribe")
         limits, outbox = self.node.limits, self.outbox
         check_name(channel, limits.channel_name)
         if self.state is not ConnectionState.OPEN:
@@ -127,6 +129,7 @@ class Connection:
 
     def unsubscribe(self, channel: str) -> bool:
         """Get nothing more that is published on a channel; False if it did not."""
+        self._check_thread("unsubscribe")
         self.node.delivery.drain(self.outbox)
         return self.node.channels.unsubscribe(self.outbox, channel)
 
@@ -147,10 +150,10 @@ class Connection:
             UsageError: called from another thread than the hub's.
         """
         node = self.node
-        if get_ident() != node.thread:
-            raise UsageError("Connection.send is for the hub's own thread: elsewhere use hub.sync.send_to_connection.")
         if self.state is not ConnectionState.OPEN:
             return False
+        if get_ident() != node.thread:
+            raise UsageError("Connection.send is for the hub's own thread: elsewhere use hub.sync.send_to_connection.")
         outbox = self.outbox
         if node.delivery.noted:
             node.delivery.drain(outbox)
@@ -220,10 +223,12 @@ class Connection:
         """
         if self.state not in (ConnectionState.CONNECTING, ConnectionState.OPEN):
             return
+        self._check_thread("close")
         if self.outbox is not None:
             self.node.delivery.drain(self.outbox)
         self._goodbye(code, reason)
-        self.outbox.close(code, reason)
+        if self.outbox is not None:
+            self.outbox.close(code, reason)
 
     # What the door calls (`contracts.Receiver`)
 
@@ -268,8 +273,9 @@ class Connection:
         self.outbox.release()
 
     def close_received(self, code: int, reason: str) -> None:
-        """Learn that the peer says goodbye."""
+        """Learn that the peer says goodbye; whatever waits for it would come behind the answer, so it is dropped."""
         self._goodbye(code, reason)
+        self.outbox.drop()
 
     def lost(self, code: int, reason: str) -> None:
         """Learn that the socket is gone."""
@@ -280,6 +286,13 @@ class Connection:
         if self._requests is not None:
             self._requests.give_up()
         self.node.closed(self, *(self.close_reason or (code, reason)))
+
+    def _check_thread(self, method: str) -> None:
+        node = self.node
+        if node.thread is not None and node.thread != get_ident():
+            raise UsageError(
+                f"Connection.{method} is for the hub's own thread: call it in an `async def` or plain handler."
+            )
 
     def _goodbye(self, code: int, reason: str) -> None:
         if self.close_reason is None:

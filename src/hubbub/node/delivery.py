@@ -69,6 +69,8 @@ class Delivery:
 
     def note(self, channel: Channel[Outbox], text: bytes, exclude: Outbox | None = None) -> None:
         """Take a publication for everybody who is subscribed to `channel` now, but `exclude`."""
+        if exclude not in channel.members:
+            exclude = None
         if exclude is not None:
             self.drain(exclude)
         if not self.noted:

@@ -95,11 +95,15 @@ class Outbox:
         elif not self.held:
             self.transport.close(code, reason)
 
+    def drop(self) -> None:
+        """Forget what waits; nothing more is put."""
+        self.queue, self.queued = None, 0
+
     def _write_queue(self) -> None:
         queue, self.queue, self.queued = self.queue or [], None, 0
         self.transport.write(self.transport.form.join(queue))
 
     def _overflow(self) -> None:
-        self.queue, self.queued = None, 0
+        self.drop()
         self.connection.node.slow_consumers += 1
         self.connection.close(CloseCode.SLOW_CONSUMER, "read too slowly")

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hubbub.core.camel import twin
-from hubbub.core.envelope import Incoming, invalid_payload
+from hubbub.core.envelope import Incoming
 from hubbub.core.session import BACKLOG
 from hubbub.errors import ConnectionClosed, RequestError, RequestTimeout
+from hubbub.node.routing import payload_decoder
 
 if TYPE_CHECKING:
     from hubbub.node.connection import Connection
 
 __all__ = ["Requests"]
+
+NULL = msgspec.Raw(b"null")
 
 
 class Requests:
@@ -64,9 +66,4 @@ def _read(answer: Incoming, returns: Any) -> Any:
     """Decode the client's answer, or raise what it says."""
     if answer.type == "error":
         raise RequestError("refused", "The client answered with an error.")
-    wire = twin(returns)
-    try:
-        value = msgspec.json.decode(answer.payload if bytes(answer.payload) else b"null", type=wire)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise invalid_payload(error) from None
-    return value if wire is returns else msgspec.convert(value, returns, from_attributes=True)
+    return payload_decoder(returns)(answer.payload if bytes(answer.payload) else NULL)

@@ -12,9 +12,9 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from hubbub.core.camel import twin
+from hubbub.core.camel import from_wire, twin
 from hubbub.core.envelope import invalid_payload
-from hubbub.errors import ConfigError, RequestError
+from hubbub.errors import ConfigError, RequestError, UsageError
 
 __all__ = ["Handler", "Route", "payload_decoder", "takes"]
 
@@ -58,7 +58,7 @@ class Route:
         if takes(function, "(conn) or (conn, payload)", 1, 2) == 1:
             call = _without_payload(function)
         else:
-            decode = payload_decoder(_payload_type(function), function)
+            decode = _decoder_of(function)
         inline = not (coroutine or thread)
         call = _threaded(call) if thread else call
         return cls(type, function.__qualname__, call, decode, reply or f"{type}_response", auth, inline)
@@ -78,17 +78,21 @@ def takes(function: Handler, form: str, least: int, most: int) -> int:
     return min(len(parameters), most)
 
 
-def payload_decoder(kind: Any, function: Handler) -> Callable[[msgspec.Raw], Any]:
-    """Build the function that turns JSON into `kind`; it raises `RequestError` naming the field."""
+def payload_decoder(kind: Any) -> Callable[[msgspec.Raw], Any]:
+    """Build the function that turns JSON into `kind`; it raises `RequestError` naming the field.
+
+    Raises:
+        ConfigError: no JSON can be read as this type.
+    """
     if kind is msgspec.Raw:
         return lambda raw: raw
     if hasattr(kind, "model_validate_json"):
         return _model_decoder(kind)
-    wire = twin(kind)
     try:
+        wire = twin(kind)
         decode = msgspec.json.Decoder(wire).decode
-    except TypeError as error:
-        raise ConfigError(f"{function.__qualname__}: payload type {kind!r} cannot be read from JSON: {error}") from None
+    except (TypeError, UsageError) as error:
+        raise ConfigError(f"{kind!r} cannot be read from JSON: {error}") from None
 
     def read(raw: msgspec.Raw) -> Any:
         try:
@@ -100,7 +104,7 @@ def payload_decoder(kind: Any, function: Handler) -> Callable[[msgspec.Raw], Any
 
     if wire is kind:
         return read
-    return lambda raw: msgspec.convert(read(raw), kind, from_attributes=True)
+    return lambda raw: from_wire(read(raw))
 
 
 def _model_decoder(model: Any) -> Callable[[msgspec.Raw], Any]:
@@ -116,6 +120,13 @@ def _model_decoder(model: Any) -> Callable[[msgspec.Raw], Any]:
             raise RequestError("invalid_payload", f"{where}: {first['msg']}.", field) from None
 
     return read
+
+
+def _decoder_of(function: Handler) -> Callable[[msgspec.Raw], Any]:
+    try:
+        return payload_decoder(_payload_type(function))
+    except ConfigError as error:
+        raise ConfigError(f"{function.__qualname__}: {error}") from None
 
 
 def _payload_type(function: Handler) -> Any:
