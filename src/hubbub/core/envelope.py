@@ -22,7 +22,8 @@ __all__ = ["Incoming", "Message", "decode", "encode", "invalid_payload"]
 NOTHING = msgspec.Raw(b"")
 # The closing quote may be missing: a text without it is read once, not once for each of its quotes.
 STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-QUOTED = re.compile(r" '.*'", re.DOTALL)
+# What a decoder repeats of the input: a wrong value, or the name of a field that nobody knows.
+ECHO = re.compile(r" '.*'|(?<=value) .*?(?= - at `|$)|(?<=unknown field) `.*?`(?= - at `|$)", re.DOTALL)
 STEPS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")  # one level in or, as a signed byte, out
 NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 
@@ -99,13 +100,13 @@ def decode(text: bytes, depth: int) -> Incoming:
 
 def invalid_payload(error: Exception) -> RequestError:
     """Turn a decoder's complaint into `invalid_payload`, the field named, the input not echoed."""
-    reason, _, path = QUOTED.sub("", str(error)).partition(" - at `")
-    field = path.rstrip("`").removeprefix("$").removeprefix(".") or None
+    reason, _, path = ECHO.sub("", str(error)).partition(" - at `")
+    reason += ", in a key" if path.startswith("key` in") else ""
+    path = path.rstrip("`").rpartition("$")[2]
     missing = re.search(r"missing required field `([^`]+)`", reason)
     if missing:
-        field = f"{field}.{missing[1]}" if field else missing[1]
-    where = f"payload.{field}" if field else "payload"
-    return RequestError("invalid_payload", f"{where}: {reason}.", field)
+        path = f"{path}.{missing[1]}"
+    return RequestError("invalid_payload", f"payload{path}: {reason}.", path.removeprefix(".") or None)
 
 
 def _explain(text: bytes) -> RequestError:

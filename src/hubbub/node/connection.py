@@ -153,7 +153,7 @@ class Connection:
         if self.state is not ConnectionState.OPEN:
             return False
         if get_ident() != node.thread:
-            raise UsageError("Connection.send is for the hub's own thread: elsewhere use hub.sync.send_to_connection.")
+            self._check_thread("send")
         outbox = self.outbox
         if node.delivery.noted:
             node.delivery.drain(outbox)
@@ -290,9 +290,8 @@ class Connection:
     def _check_thread(self, method: str) -> None:
         node = self.node
         if node.thread is not None and node.thread != get_ident():
-            raise UsageError(
-                f"Connection.{method} is for the hub's own thread: call it in an `async def` or plain handler."
-            )
+            way = f"elsewhere use hub.sync.call(conn.{method}, ...)"
+            raise UsageError(f"Connection.{method} is for the hub's own thread: {way}.")
 
     def _goodbye(self, code: int, reason: str) -> None:
         if self.close_reason is None:

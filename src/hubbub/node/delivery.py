@@ -69,8 +69,6 @@ class Delivery:
 
     def note(self, channel: Channel[Outbox], text: bytes, exclude: Outbox | None = None) -> None:
         """Take a publication for everybody who is subscribed to `channel` now, but `exclude`."""
-        if exclude not in channel.members:
-            exclude = None
         if exclude is not None:
             self.drain(exclude)
         if not self.noted:
@@ -127,7 +125,8 @@ class Delivery:
 
     def _missing(self, outbox: Outbox, noted: dict[Channel[Outbox], list[Publication]]) -> list[Publication]:
         """What is noted for one outbox and it has not seen, in order."""
-        lists = [noted[channel] for channel in (self.everyone, *outbox.channels) if channel in noted]
+        mine = (self.everyone, *outbox.channels)
+        lists = [noted[channel] for channel in mine if channel in noted and outbox in channel.members]
         found = [publication for part in lists for publication in part if publication.number > outbox.seen]
         return sorted(found, key=_number) if len(lists) > 1 else found
 

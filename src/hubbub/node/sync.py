@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubbub.errors import UsageError
@@ -49,6 +49,14 @@ class Sync:
     def notify(self, user_id: str, title: str, message: str, type: str = "info") -> Receipt:
         """See `Hub.notify`."""
         return self._run(self._hub.notify(user_id, title, message, type))
+
+    def call(self, function: Callable[..., T], *args: Any) -> T:
+        """Run a plain function in the hub's thread, for what belongs there: `hub.sync.call(conn.close, 4500)`."""
+
+        async def run() -> T:
+            return function(*args)
+
+        return self._run(run())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         loop, thread = self._hub.node.loop, self._hub.node.thread
