@@ -151,7 +151,7 @@ def test_parse_close_refuses(payload: bytes, code: int) -> None:
             id="control frames do not count towards the limit",
         ),
         pytest.param(
-            frame(0x02, b"x" * 1000) + frame(0x01, b"x" * 999) + frame(0x80, b"x") + frame(0x82, b"x" * 1000),
+            frame(0x82, b"x" * 1000) + frame(0x01, b"x" * 999) + frame(0x80, b"x") + frame(0x82, b"x" * 1000),
             [(2, b"x" * 1000), (1, b"x" * 1000), (2, b"x" * 1000)],
             id="each message has the whole limit",
         ),
@@ -337,15 +337,14 @@ def test_idle(wire: bytes, idle: bool) -> None:
         pytest.param(
             frame(0x02, bytes(16000)) + frame(0x00, bytes(16000)) * 1000 + frame(0x80), 1400, 1, id="1000 parts"
         ),
-        pytest.param(frame(0x01, b"\xc3\xa9" * 4) * 1 + frame(0x00, b"\xc3") * 1, 1, 0, id="half a character"),
     ],
 )
 def test_reading_is_linear(wire: bytes, step: int, messages: int) -> None:
     parser = Parser(FrameLimits(message_size=1 << 24))
-    start = time.perf_counter()
+    start = time.thread_time()
     count = sum(len(parser.feed(wire[at : at + step])) for at in range(0, len(wire), step))
     assert count == messages
-    assert time.perf_counter() - start < 10  # far under a second here; minutes where a read rescans or recopies
+    assert time.thread_time() - start < 10  # far under a second here; minutes where a read rescans or recopies
 
 
 def test_a_huge_claim_reserves_nothing_and_a_done_message_leaves_nothing() -> None:
@@ -359,6 +358,14 @@ def test_a_huge_claim_reserves_nothing_and_a_done_message_leaves_nothing() -> No
         assert len(feed(parser, pieces)) == 1
         assert parser.idle
         assert tracemalloc.get_traced_memory()[0] < 10_000
+        for last in (frame(0x88), b"\xff\xff"):
+            parser = Parser(FrameLimits(message_size=1 << 24))
+            parser.feed(frame(0x02, bytes(1 << 18), mask=bytes(4)))
+            parser.feed(header(0x00, 1 << 18))
+            parser.feed(bytes(1 << 18))
+            assert tracemalloc.get_traced_memory()[0] > 1 << 18
+            parser.feed(bytes(4) + last)
+            assert tracemalloc.get_traced_memory()[0] < 10_000
     finally:
         tracemalloc.stop()
 
@@ -399,6 +406,9 @@ def test_small_text_takes_one_whole_text_frame(size: int) -> None:
         pytest.param(b"\x81\x80" + MASK[:3], id="half a mask"),
         pytest.param(frame(0x81, b"abc")[:-1], id="half a frame"),
         pytest.param(frame(0x81, b"abc") + b"\x81", id="more than a frame"),
+        pytest.param(frame(0x81, b"x" * 200)[:-1], id="half a longer frame"),
+        pytest.param(frame(0x81, b"x" * 200) + b"\x81", id="more than a longer frame"),
+        pytest.param(frame(0x82, b"x" * 200), id="longer binary"),
         pytest.param(frame(0x82, b"abc"), id="binary"),
         pytest.param(frame(0x01, b"abc"), id="first part"),
         pytest.param(frame(0x80, b"abc"), id="last part"),
