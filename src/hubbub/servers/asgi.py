@@ -106,9 +106,10 @@ class Door:
         try:
             await self.app(scope, hear, tell)
         except Exception:
-            # The app knows no lifespan (Django raises): ASGI has the server go on without, so we answer for it.
             if asked:
                 raise
+        if not asked:
+            # The app knows no lifespan (Django raises, others return): ASGI lets it be, so we answer for it.
             await self._own_lifespan(receive, send)
 
     async def _own_lifespan(self, receive: Receive, send: Send) -> None:
@@ -123,7 +124,8 @@ class AsgiTransport:
     """One client behind somebody else's server.
 
     What a handler answers is sent by the task that received the question. Anything else wakes a writer task, which is
-    started when it is needed first. Until the server has taken a write, the transport is paused.
+    started when it is needed first. Until the server has taken a write, the transport is paused. The goodbye is always
+    said by the task that receives: granian would not send it while somebody waits for the next message.
     """
 
     form: Form = TEXTS
@@ -136,12 +138,15 @@ class AsgiTransport:
         self._message_size = message_size
         self._batch: tuple[str, ...] = ()
         self._farewell: tuple[int, str] | None = None
-        self._closed = False
+        self._said = False
+        self._aborted = False
         self._may_read = asyncio.Event()
         self._may_read.set()
+        self._free = asyncio.Event()
+        self._free.set()
         self._wake = asyncio.Event()
+        self._waiting = False
         self._receiving = False
-        self._writing = False
         self._task: asyncio.Task[Any] | None = None
         self._writer: asyncio.Task[None] | None = None
 
@@ -156,7 +161,7 @@ class AsgiTransport:
         except OSError:
             pass  # the server says that the client is gone
         except asyncio.CancelledError:
-            if self._farewell is None:
+            if not self._aborted:
                 raise
         finally:
             self._connection.lost(code, reason)
@@ -194,11 +199,12 @@ class AsgiTransport:
         if self._farewell is None:
             self._farewell = (code, reason)
             self._may_read.set()
-            self._wake_writer()
+            if self._waiting and self._task is not None:
+                self._task.cancel()
 
     def abort(self) -> None:
         """End the ASGI call; the server closes the socket."""
-        self._farewell = self._farewell or (CloseCode.ABNORMAL, "")
+        self._aborted = True
         if self._task is not None:
             self._task.cancel()
 
@@ -210,11 +216,28 @@ class AsgiTransport:
             self._receiving = False
             await self._flush()
             await self._may_read.wait()
-            event = await self._receive()
+            if self._farewell is not None and not self._said:
+                await self._say_goodbye(*self._farewell)
+            event = await self._next()
+            if event is None:
+                continue
             self._receiving = True
             if event["type"] == "websocket.disconnect":
                 return event.get("code", CloseCode.NO_STATUS), event.get("reason") or ""
             self._hand_over(event)
+
+    async def _next(self) -> MutableMapping[str, Any] | None:
+        """Receive; None if `close` was called meanwhile."""
+        self._waiting = True
+        try:
+            return await self._receive()
+        except asyncio.CancelledError:
+            if self._aborted or self._said or self._farewell is None or self._task is None:
+                raise
+            self._task.uncancel()
+            return None
+        finally:
+            self._waiting = False
 
     def _hand_over(self, event: MutableMapping[str, Any]) -> None:
         text = event.get("text")
@@ -227,7 +250,7 @@ class AsgiTransport:
             self._connection.receive_text(data)
 
     def _wake_writer(self) -> None:
-        if self._receiving or self._writing:
+        if self._receiving or not self._free.is_set():
             return
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write())
@@ -244,19 +267,20 @@ class AsgiTransport:
                 return  # `_read` learns of it as well
 
     async def _flush(self) -> None:
-        """Give the server everything, then say goodbye if that is due."""
-        if self._writing:
+        """Give the server everything, unless that is being done."""
+        if not self._free.is_set():
             return
-        self._writing = True
+        self._free.clear()
         try:
             while self._batch:
                 for text in self._batch:
                     await self._send({"type": "websocket.send", "text": text})
                 self._batch, self.paused = (), False
                 self._connection.resume_writing()
-            if self._farewell is not None and not self._closed:
-                self._closed = True
-                code, reason = self._farewell
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
         finally:
-            self._writing = False
+            self._free.set()
+
+    async def _say_goodbye(self, code: int, reason: str) -> None:
+        await self._free.wait()
+        self._said = True
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})

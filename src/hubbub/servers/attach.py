@@ -20,7 +20,7 @@ def attach(hub: Hub, app: Any) -> None:
     """Serve `hub` inside `app`.
 
     Raises:
-        UsageError: an app of another kind, or one that has started.
+        UsageError: an app of another kind, or (Starlette and FastAPI tell) one that has started.
     """
     if hasattr(getattr(app, "router", None), "lifespan_context"):
         _attach_to_starlette(hub, app)
@@ -35,6 +35,8 @@ def _attach_to_starlette(hub: Hub, app: Any) -> None:
     """FastAPI and Starlette: insert ahead of every route, a `mount("/")` too."""
     from starlette.routing import Route, WebSocketRoute
 
+    if app.middleware_stack is not None:
+        raise UsageError("This app has started: call hub.attach(app) where the app is made.")
     endpoint, router = Endpoint(hub), app.router
     routes: list[Any] = [WebSocketRoute(hub.path, endpoint, name="hubbub")]
     routes += [Route(path, endpoint, methods=["GET"], include_in_schema=False) for path in (hub.path, *pages(hub.path))]
@@ -51,7 +53,7 @@ def _attach_to_starlette(hub: Hub, app: Any) -> None:
 
 
 def _attach_to_litestar(hub: Hub, app: Any) -> None:
-    """Litestar: an ASGI handler for each path, and its start and stop hooks."""
+    """Litestar: an ASGI handler for each path, and its lifespan."""
     from litestar.handlers import asgi
 
     endpoint = Endpoint(hub)
@@ -59,6 +61,14 @@ def _attach_to_litestar(hub: Hub, app: Any) -> None:
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         await endpoint(scope, receive, send)
 
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await hub.shutdown()
+
     app.register(asgi([hub.path, *pages(hub.path)], copy_scope=True)(serve))
     app.on_startup.append(hub.start)
-    app.on_shutdown.insert(0, hub.shutdown)
+    # Its `on_shutdown` is too late: by then what the app's own managers opened is closed, and handlers still run.
+    app._lifespan_managers.append(lifespan)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from enum import Enum
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from hubbub.core.handshake import Request, build_refusal
+from hubbub.core.handshake import Request
+from hubbub.servers.refusal import refuse
 from hubbub.servers.uvicorn import WebSocketProtocol
 
 __all__ = ["HttpProtocol"]
@@ -17,30 +20,36 @@ HEADER_LINE = 8 * 1024
 HEADER_COUNT = 128
 
 
+class Part(Enum):
+    """What of a request the next bytes belong to."""
+
+    NONE = "none"
+    HEAD = "head"
+    BODY = "body"
+
+
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, which by itself waits for ever and reads without end."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock with the connection."""
         super().connection_made(transport)  # type: ignore[arg-type]
+        self._part = Part.NONE
+        self._size = 0
         self._head_bytes = 0
-        self._in_head = True
         self._refused = False
-        self._trailing = False
-        self._deadline: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._start_clock()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and refuse a head that is too large."""
         if self._refused:
             return
-        if self._in_head:
+        if self._part is not Part.BODY:
             self._head_bytes += len(data)
-            if self._deadline is None:
-                self._deadline = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
-        self._trailing = not data.endswith(b"\r\n\r\n")
+        self._size = len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES:
-            self._refuse(431)
+        self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
@@ -50,18 +59,19 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A new head begins."""
         super().on_message_begin()
-        self._in_head = True
+        self._part = Part.HEAD
 
     def on_headers_complete(self) -> None:
         """The head is complete: the app sees it, unless it broke a limit."""
-        self._in_head = False
+        self._part = Part.BODY
         self._head_bytes = 0
         self._stop_clock()
+        lines = [len(name) + len(value) for name, value in self.headers]
         if len(self.url) > HEADER_LINE:
             self._refuse(414)
-        elif len(self.headers) > HEADER_COUNT or any(len(k) + len(v) > HEADER_LINE for k, v in self.headers):
+        elif len(lines) > HEADER_COUNT or max(lines, default=0) > HEADER_LINE or sum(lines) > HEAD_BYTES:
             self._refuse(431)
-        else:
+        elif not self._refused:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -70,7 +80,8 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Nothing of a refused request is read."""
+        """The next bytes are a new head."""
+        self._part = Part.NONE
         if not self._refused:
             super().on_message_complete()
 
@@ -78,27 +89,59 @@ class HttpProtocol(HttpToolsProtocol):
         """Hand the parsed head to our `ws=` class; uvicorn would lose its HTTP version and the bytes behind it."""
         if self._refused:
             return
-        if self._trailing:
+        # uvicorn calls this while it handles the parser's exception, which says where the head ended.
+        upgrade = sys.exception()
+        if upgrade is None or upgrade.args[0] != self._size or self._answering():
             self._refuse(400)
             return
+        self._part = Part.BODY  # no head follows: the clock must not start again
         self.connections.discard(self)
         version = b"HTTP/" + self.parser.get_http_version().encode()
         request = Request(self.scope["method"], self.url, self.headers, version)
+        # It holds this object: the two would stay until the collector finds them.
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection
         protocol = WebSocketProtocol(self.config, self.server_state, self.app_state)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
         protocol.upgrade(request, self.server, self.client)
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP (uvicorn's name for it)."""
+        self._refuse(400)
+
+    def _watch_head(self) -> None:
+        if self._refused or self._part is Part.BODY:
+            return
+        if self._head_bytes > HEAD_BYTES:
+            self._refuse(431)
+        elif self._part is Part.HEAD or not self._answering():
+            self._start_clock()
+
+    def _answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
     def _head_is_late(self) -> None:
         self._deadline = None
-        self._refuse(408)
+        if self._answering():
+            self._start_clock()  # while a request waits for its answer the next one may not even be read
+        else:
+            self._refuse(408)
 
     def _refuse(self, status: int) -> None:
+        """Refuse once; inside somebody else's answer there is no place for words."""
+        if self._refused:
+            return
         self._refused = True
         self._stop_clock()
-        if not self.transport.is_closing():
-            self.transport.write(build_refusal(status))
+        if self._answering():
             self.transport.close()
+        else:
+            refuse(self.transport, status)
+
+    def _start_clock(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
     def _stop_clock(self) -> None:
         if self._deadline is not None:

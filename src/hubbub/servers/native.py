@@ -26,6 +26,9 @@ logger = logging.getLogger("hubbub.native")
 
 BY_HUB = 1
 BY_PONG = 2
+BY_TURN = 4
+
+TURN = 64 * 1024
 
 
 class NativeTransport(asyncio.Protocol):
@@ -45,6 +48,7 @@ class NativeTransport(asyncio.Protocol):
         "_inflate",
         "_parser",
         "_pong",
+        "_rest",
         "_said",
         "_socket",
         "buffered",
@@ -71,12 +75,14 @@ class NativeTransport(asyncio.Protocol):
         self._parser: Parser | None = None
         self._holds = 0
         self._pong: bytes | None = None
+        self._rest = b""
         self._said = False
-        self.paused = False
+        self.paused = socket.get_write_buffer_size() > 0  # what was answered before on this socket
         self.buffered = 0
         self.registered: set[Any] | None = None
         self._fd = _descriptor(socket)
-        socket.set_write_buffer_limits(high=0)
+        # asyncio's and uvloop's TLS call an empty buffer full where the limit is 0.
+        socket.set_write_buffer_limits(high=0 if socket.get_extra_info("sslcontext") is None else 1)
 
     # `contracts.Transport`
 
@@ -94,10 +100,19 @@ class NativeTransport(asyncio.Protocol):
             if sent == len(data):
                 return
             data = data[sent:]
+        if self._said:
+            return  # nothing comes behind a close frame (section 5.5.1)
+        if self._socket.is_closing():
+            return  # the loop would log each write to a socket that failed
         self.buffered = len(data)
         self._socket.write(data)
         if not self.paused:
             self.buffered = 0
+
+    @property
+    def closing(self) -> bool:
+        """Whether writing is of no use any more, though `Receiver.lost` may still be to come."""
+        return self._socket.is_closing()
 
     def ping(self) -> bool:
         """Send a ping frame, unless the socket is busy anyway."""
@@ -106,8 +121,9 @@ class NativeTransport(asyncio.Protocol):
         return True
 
     def pause_reading(self) -> None:
-        """Read no more until `resume_reading`."""
-        self._hold(BY_HUB)
+        """Read no more until `resume_reading`; after our goodbye the peer's must be seen."""
+        if not self._said:
+            self._hold(BY_HUB)
 
     def resume_reading(self) -> None:
         """Read again."""
@@ -117,6 +133,7 @@ class NativeTransport(asyncio.Protocol):
         """Send a close frame behind everything; the peer answers it, and the socket ends."""
         if not self._said:
             self._said = True
+            self._fd = -1
             # Reading goes on even where the hub had stopped it: the peer's close must be seen.
             self._unhold(BY_HUB | BY_PONG)
             self._socket.write(build_close(code, reason))
@@ -161,6 +178,7 @@ class NativeTransport(asyncio.Protocol):
         """The socket is gone."""
         self._fd = -1
         self._parser = None
+        self._rest = b""
         if self.registered is not None:
             self.registered.discard(self)
         self.receiver.lost(CloseCode.ABNORMAL, "")
@@ -172,8 +190,13 @@ class NativeTransport(asyncio.Protocol):
     # Reading
 
     def _read(self, data: bytes, parser: Parser) -> None:
+        if parser.failure is not None:
+            return
+        if len(data) > TURN:
+            data = self._put_off(data)
         self.receiver.touch()
         events = parser.feed(data)
+        goodbye: bytes | None = None
         if len(events) > 1:
             self.receiver.cork()
         for opcode, payload in events:
@@ -184,10 +207,12 @@ class NativeTransport(asyncio.Protocol):
             elif opcode is Opcode.PING:
                 self._answer_ping(payload)
             elif opcode is Opcode.CLOSE:
-                self._answer_close(payload)
+                goodbye = payload
         if len(events) > 1:
             self.receiver.uncork()
-        if parser.failure is not None:
+        if goodbye is not None:
+            self._answer_close(goodbye)
+        elif parser.failure is not None:
             self._fail(parser.failure)
         elif parser.idle:
             self._parser = None
@@ -219,15 +244,32 @@ class NativeTransport(asyncio.Protocol):
         else:
             self._socket.close()
 
+    def _put_off(self, data: bytes) -> bytes:
+        """Keep all but a turn's worth for the next tick: a flood of tiny frames must not keep others waiting."""
+        self._rest = data[TURN:]
+        self._hold(BY_TURN)
+        asyncio.get_running_loop().call_soon(self._next_turn)
+        return data[:TURN]
+
+    def _next_turn(self) -> None:
+        if self._holds == BY_TURN and not self._socket.is_closing():
+            data, self._rest = self._rest, b""
+            self._unhold(BY_TURN)
+            self.data_received(data)
+
     def _hold(self, reason: int) -> None:
-        if not self._holds and not self._said and not self._socket.is_closing():
+        if not self._holds and not self._socket.is_closing():
             self._socket.pause_reading()
         self._holds |= reason
 
     def _unhold(self, reason: int) -> None:
-        if self._holds and not self._holds & ~reason and not self._socket.is_closing():
+        held, self._holds = self._holds, self._holds & ~reason
+        if held == self._holds:
+            return
+        if self._holds == BY_TURN:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        elif not self._holds and not self._socket.is_closing():
             self._socket.resume_reading()
-        self._holds &= ~reason
 
 
 PING = build_frame(Opcode.PING, b"")

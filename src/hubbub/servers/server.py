@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import uvicorn
 
 from hubbub.node.hub import Hub
+from hubbub.servers.front import FrontProtocol
 from hubbub.servers.http import HttpProtocol
 from hubbub.servers.uvicorn import WebSocketProtocol
 
@@ -81,6 +83,9 @@ class Server(uvicorn.Server):
         for listener in sockets or []:
             server = await loop.create_server(self._protocol, sock=listener, backlog=self.config.backlog, **tls)
             self.servers.append(server)
+        # What the app imported stays: the collector need not walk it again, which costs a pause each time.
+        gc.collect()
+        gc.freeze()
         if self._on_started is not None:
             self._on_started()
 
@@ -106,11 +111,13 @@ class Server(uvicorn.Server):
         """Take no new connections, let the hubs say goodbye, then let uvicorn end HTTP and the lifespan."""
         for server in self.servers:
             server.close()
-        await asyncio.gather(*(hub.shutdown() for hub in Hub.all_running()))
+        ends = await asyncio.gather(*(hub.shutdown() for hub in Hub.all_running()), return_exceptions=True)
+        for error in filter(None, ends):
+            logger.error("a hub failed to stop", exc_info=error)
         self.should_exit = True
 
     def _protocol(self) -> asyncio.Protocol:
-        return HttpProtocol(self.config, self.server_state, self.lifespan.state)
+        return FrontProtocol(self.config, self.server_state, self.lifespan.state)
 
     def _on_windows(self, loop: asyncio.AbstractEventLoop) -> Callable[[int, Any], None]:
         def handler(number: int, frame: Any) -> None:

@@ -14,6 +14,7 @@ __all__ = ["AsgiSocket"]
 
 QUEUE = 32
 CLOSE_TIMEOUT = 10.0
+BURST = 64 * 1024
 
 Event = dict[str, Any]
 
@@ -33,24 +34,22 @@ class AsgiSocket:
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
-        self._writable.set()
         self._transport: NativeTransport
         self._timer: asyncio.TimerHandle | None = None
         self._heard = self._loop.time()
-        self._gone = False
+        self._burst = 0
+        self._finished = False
         self.closed = False
+        self.gone = False
+        """Whether the client said goodbye, broke the protocol or vanished."""
 
     def open(self, transport: NativeTransport) -> None:
         """Begin: the handshake is done."""
         self._transport = transport
+        if not transport.paused:
+            self._writable.set()
         if self._ping_interval:
             self._timer = self._loop.call_later(self._ping_interval, self._ping)
-
-    def hand_over(self) -> list[Event]:
-        """End here and give away what nobody has received yet."""
-        if self._timer is not None:
-            self._timer.cancel()
-        return list(self._events)
 
     # The app's side
 
@@ -68,20 +67,27 @@ class AsgiSocket:
         """Send one event of the app; waits while the client does not read.
 
         Raises:
-            OSError: the client is gone, as ASGI has it.
+            OSError: the client is gone, or this side closed by itself.
             RuntimeError: an event that may not come now.
         """
-        if message["type"] == "websocket.close" and not self.closed:
-            self.close(message.get("code", 1000), message.get("reason") or "")
+        kind = message["type"]
+        if self._finished or kind not in ("websocket.send", "websocket.close"):
+            raise RuntimeError(f"Unexpected ASGI message {kind!r} for an open or closed WebSocket.")
+        if kind == "websocket.close":
+            self._finished = True
+            self.close(message.get("code", CloseCode.NORMAL), message.get("reason") or "")
             return
-        if message["type"] != "websocket.send" or self.closed:
-            raise RuntimeError(f"Unexpected ASGI message {message['type']!r} for an open or closed WebSocket.")
-        await self._writable.wait()
-        if self._gone:
+        while self._transport.paused and not self.gone:  # as many wait as the app has tasks that send
+            await self._writable.wait()
+        if self.gone or self.closed or self._transport.closing:
             raise OSError("the client is gone")
         data, text = message.get("bytes"), message.get("text")
         opcode, payload = (Opcode.BINARY, data) if data is not None else (Opcode.TEXT, (text or "").encode())
         self._transport.write(build_frame(opcode, payload))
+        self._burst += len(payload)
+        if self._burst > BURST:
+            self._burst = 0
+            await asyncio.sleep(0)  # a task that only sends must let the loop learn that the client left
 
     # `contracts.Receiver`
 
@@ -113,33 +119,34 @@ class AsgiSocket:
 
     def close(self, code: int, reason: str) -> None:
         """Say goodbye; the socket is cut if the client does not agree in time."""
-        if not self.closed and not self._gone:
+        if not self.closed and not self.gone:
             self.closed = True
-            self._stop_pings()
             self._events.append({"type": "websocket.disconnect", "code": code, "reason": reason})
             self._arrived.set()
             self._transport.close(code, reason)
-            self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
+            self._cut_later()
 
     def close_received(self, code: int, reason: str) -> None:
         """Tell the app that the client, or a fault of its, ended this."""
         self._end(code, reason)
+        self._cut_later()
 
     def lost(self, code: int, reason: str) -> None:
         """Tell the app that the socket is gone, and wake whoever waits to write."""
         self._end(code, reason)
-        self._stop_pings()
-        self._writable.set()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _end(self, code: int, reason: str) -> None:
-        if not self._gone:
-            self._gone = True
+        if not self.gone:
+            self.gone = True
             if not self.closed:
                 self._events.append({"type": "websocket.disconnect", "code": code, "reason": reason})
             self._arrived.set()
+            self._writable.set()
 
     def _put(self, event: Event) -> None:
-        self._heard = self._loop.time()
+        self.touch()
         if not self.closed:
             self._events.append(event)
             self._arrived.set()
@@ -149,16 +156,20 @@ class AsgiSocket:
     def _ping(self) -> None:
         """Ping when it was silent, or end it when it stayed so after the last ping."""
         assert self._ping_interval is not None
-        silent = self._loop.time() - self._heard
+        now = self._loop.time()
+        if len(self._events) >= QUEUE:
+            self._heard = max(self._heard, now - self._ping_interval)  # we do not read: nothing can be heard
+        silent = now - self._heard
         if self._ping_timeout is not None and silent >= self._ping_interval + self._ping_timeout:
             self.close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
             return
         if silent >= self._ping_interval:
             self._transport.ping()
-        wait = self._ping_timeout or self._ping_interval
-        self._timer = self._loop.call_later(max(self._ping_interval - silent, wait), self._ping)
+        least = min(self._ping_interval, self._ping_timeout or self._ping_interval)
+        self._timer = self._loop.call_later(max(self._ping_interval - silent, least), self._ping)
 
-    def _stop_pings(self) -> None:
+    def _cut_later(self) -> None:
+        """No more pings; the socket may end by itself for a while."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)

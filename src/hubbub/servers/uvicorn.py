@@ -20,7 +20,6 @@ from hubbub.core.deflate import Agreement, negotiate
 from hubbub.core.forms import FRAMES, deflated
 from hubbub.core.handshake import (
     Request,
-    build_refusal,
     build_response,
     check_upgrade,
     header,
@@ -31,6 +30,7 @@ from hubbub.core.limits import FrameLimits
 from hubbub.errors import CloseCode, HandshakeError
 from hubbub.node.connection import Connection
 from hubbub.servers.native import NativeTransport
+from hubbub.servers.refusal import refuse
 from hubbub.servers.socket import AsgiSocket, Event
 from hubbub.servers.takeover import TAKEOVER
 
@@ -64,7 +64,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._head: bytes | None = None
         self._agreed: Agreement | None = None
         self._prepared: tuple[FrameLimits, bool] | None = None
-        self._refusal: tuple[int, Any] | None = None
+        self._refusal: tuple[int, Any, bytes] | None = None
         self._connected = False
         self._ended = False
         self._gone: asyncio.Event | None = None
@@ -77,7 +77,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self.state.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read the request's head, which uvicorn hands over whole."""
+        """Read the request's head, which uvicorn hands over whole; whatever follows a refusal is dropped."""
+        if self._ended:
+            return
         try:
             request = parse_request(data)
         except HandshakeError as error:
@@ -140,9 +142,9 @@ class WebSocketProtocol(asyncio.Protocol):
         elif kind == "websocket.close":
             self._refuse(403, b"", ())
         elif kind == "websocket.http.response.start":
-            self._refusal = message["status"], message.get("headers", ())
+            self._refusal = message["status"], message.get("headers", ()), b""
         elif kind == "websocket.http.response.body" and self._refusal is not None:
-            self._send_body(message)
+            self._send_body(*self._refusal, message)
         else:
             raise RuntimeError(f"Unexpected ASGI message {kind!r} before the WebSocket was accepted.")
 
@@ -172,15 +174,20 @@ class WebSocketProtocol(asyncio.Protocol):
         """Call the app; when it returns the socket lives on if the hub took it."""
         try:
             await self.config.loaded_app(scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            (self.native or self).shutdown()
+            raise
         except Exception as error:
-            if not (isinstance(error, OSError) and self._ended):
-                self._failed(error)
+            self._failed(error)
         else:
             self._returned()
         finally:
-            scope.clear()  # it holds this object, which holds the app's state: no cycle is left to the collector
+            scope["extensions"].clear()  # the scope may live on in a hook: it shall not keep this object
 
     def _failed(self, error: Exception) -> None:
+        gone = self._ended if self.socket is None else self.socket.gone
+        if gone and _says_gone(error):
+            return
         logger.error("the app failed on a WebSocket", exc_info=error)
         if self.native is not None:
             self.native.receiver.close(CloseCode.INTERNAL_ERROR, "")
@@ -230,7 +237,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _open(self, receiver: Receiver) -> bytes:
         """Put the native transport in this object's place; the 101 to send first."""
-        limits = FrameLimits(message_size=self.config.ws_max_size) if self._prepared is None else self._prepared[0]
+        limits = _limits(self.config.ws_max_size) if self._prepared is None else self._prepared[0]
         agreed, connections = self._agreed, self.state.connections
         form = FRAMES if agreed is None else deflated(agreed.window_bits)
         self.native = NativeTransport(self.transport, receiver, limits, form, inflate=agreed is not None)
@@ -245,21 +252,30 @@ class WebSocketProtocol(asyncio.Protocol):
         assert self.native is not None
         return self.native
 
-    def _send_body(self, message: Event) -> None:
-        assert self._refusal is not None
+    def _send_body(self, status: int, headers: Any, body: bytes, message: Event) -> None:
+        body += message.get("body", b"")
         if message.get("more_body"):
-            raise RuntimeError("A refused WebSocket gets its body in one piece.")
-        status, headers = self._refusal
-        self._refuse(status, message.get("body", b""), headers)
+            self._refusal = status, headers, body
+        else:
+            self._refuse(status, body, headers)
 
     def _refuse(self, status: int, body: bytes, headers: Any) -> None:
-        """Answer with an HTTP error instead of 101, and close."""
-        if not self._ended and not self.transport.is_closing():
-            self.transport.write(build_refusal(status, body, headers))
-            self.transport.close()
+        """Answer with an HTTP error instead of 101, and end."""
+        if not self._ended:
+            refuse(self.transport, status, body, headers)
         self._end()
 
     def _end(self) -> None:
         self._ended = True
         if self._gone is not None:
             self._gone.set()
+
+
+def _limits(size: int) -> FrameLimits:
+    """What the server's `ws_max_size` allows a route of the app; parts of 256 bytes are the smallest to be expected."""
+    return FrameLimits(size, max(FrameLimits().parts, size // 256))
+
+
+def _says_gone(error: Exception) -> bool:
+    """Whether an error only tells that the client left; Starlette and Litestar have a class of their own for that."""
+    return isinstance(error, OSError) or type(error).__name__ == "WebSocketDisconnect"
