@@ -1,4 +1,4 @@
-"""A shop with a live connection: chat between users, and a route that tells whoever follows an order."""
+"""A shop: chat between users, and a route that tells whoever follows an order."""
 
 import msgspec
 from fastapi import FastAPI
@@ -8,7 +8,7 @@ from hubbub import Connection, Handshake, Hub
 app = FastAPI()
 hub = Hub(path="/ws")
 hub.attach(app)
-SESSIONS = {"session=c0ffee": "ada", "session=decade": "brian"}  # by cookie, as your routes know it
+SESSIONS = {"session=c0ffee": "ada", "session=decade": "brian"}  # yours, by cookie
 
 
 class Chat(msgspec.Struct):
@@ -23,7 +23,8 @@ def sign_in(conn: Connection, handshake: Handshake) -> None:
 
 @hub.on("chat", reply="chat_received", auth=True)
 async def chat(conn: Connection, payload: Chat) -> dict[str, bool]:
-    receipt = await hub.send_to_user(payload.recipient_id, "chat", {"from": conn.user_id, "message": payload.message})
+    text = {"from": conn.user_id, "message": payload.message}
+    receipt = await hub.send_to_user(payload.recipient_id, "chat", text)
     return {"delivered": receipt.delivered}
 
 
