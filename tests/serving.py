@@ -136,8 +136,8 @@ def running(app: Any, door: Door = "native", loop: Loop = "uvloop", **options: A
             raise failure[0]
         yield found
     finally:
-        if worker.is_alive() and found.loop is not None:
-            asyncio.run_coroutine_threadsafe(_stop(stop[0]), found.loop)
+        if not failure and found.loop is not None:
+            found.loop.call_soon_threadsafe(_stop, stop[0])
         worker.join(4 * DEADLINE)
         assert not worker.is_alive(), "the server did not stop"
     if failure:
@@ -175,10 +175,14 @@ async def _hypercorn(app: Any, listener: socket.socket, started: Callable[[], No
     await hypercorn_serve(app, config, shutdown_trigger=wait, mode="asgi")
 
 
-async def _stop(stop: Callable[[], Any]) -> None:
+def _stop(stop: Callable[[], Any]) -> None:
     result = stop()
     if result is not None:
-        await result
+        _stopping.add(task := asyncio.get_running_loop().create_task(result))
+        task.add_done_callback(_stopping.discard)
+
+
+_stopping: set[asyncio.Task[Any]] = set()
 
 
 @contextmanager

@@ -118,7 +118,7 @@ ERROR_CODES: dict[str, ErrorMeaning] = {
     "channel_limit": ErrorMeaning("too many channels on one connection", False),
     "refused": ErrorMeaning("the client answered a request of ours with an error", False),
     "timeout": ErrorMeaning("the handler took too long and was stopped", True),
-    "internal": ErrorMeaning("the handler failed; the `id` in the message is in the server's log", True),
+    "internal": ErrorMeaning("the handler failed; the reference in the message is in the server's log", True),
 }
 
 

@@ -46,11 +46,11 @@ class Log(logging.Handler):
 
 
 LOG = Log()
-logging.getLogger("hubbub").addHandler(LOG)
 
 
 def make() -> Starlette:
     """Build an app with two hubs: `/ws` with handlers of all kinds, `/hooks` with nothing but hooks."""
+    logging.getLogger("hubbub").addHandler(LOG)
     app = Starlette()
     for hub, fill in (
         (Hub("/ws", limits=LIMITS, timeouts=TIMEOUTS), _handlers),

@@ -295,9 +295,12 @@ async def test_a_user_is_reached_on_every_connection(server: RunningServer) -> N
             assert await client.recv_json("note") == {"to": "bob"}
         assert (await phone.ask("members", ...))["payload"] == "bob"
 
+        await alice.ask("subscribe", {"channel": "closes"})
         await phone.leave()
+        assert (await alice.recv_json("message"))["data"]["id"] == phone.id
         assert (await alice.ask("to user", "bob"))["payload"] == {"delivered": True, "connections": 1}
         await laptop.recv_json("note")
+        await alice.ask("unsubscribe", {"channel": "closes"})
         assert (await alice.ask("sign out everywhere", "bob"))["payload"] == 1
         await laptop.expect_close(4501, "signed out")
 

@@ -160,7 +160,7 @@ def completed(stream: bytes, at: int) -> bytes:
     stream += bytes(max(0, at + 14 - len(stream))) if Header.read(stream, at) is None else b""
     head = Header.read(stream, at)
     assert head is not None
-    missing = min(head.end - len(stream), LIMITS.message_size)  # they wait for no more than that
+    missing = min(head.end - len(stream), LIMITS.message_size + 14)  # they wait for no more
     return stream[: head.end] + bytes(max(0, missing))
 
 
@@ -294,6 +294,7 @@ def mutate(stream: bytes, mutations: Iterable[tuple[int, int, str]]) -> bytes:
 @example(header(0xA1, 1000), [], [])
 @example(header(0xA1, 1000)[:3], [], [])
 @example(header(0xA1, 2**63)[:3], [], [])
+@example(header(0x00, 397), [], [])
 @example(frame(0x88, b"\x00\x00\xff"), [], [])
 @example(frame(0x01, b"a") * 1 + frame(0x00, b"a") * 6, [], [])
 @example(frame(0x01, b"a") + frame(0x88, b"\x03\xe8"), [], [])

@@ -393,7 +393,7 @@ async def test_a_goodbye_that_is_never_answered_ends_in_a_cut(place: Place) -> N
     async with place.sharing(app) as server, RawClient.connect(server, **place.client) as client:
         assert (await client.recv_close()).code == 1000
         assert await client.expect_end(1) == b""
-        assert server.server.server_state.connections == set()
+        await until(lambda: not server.server.server_state.connections)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -49,7 +49,7 @@ def test_the_version_is_one_we_declare() -> None:
 
 
 def test_configuration() -> None:
-    config = configure(nothing, ssl_certfile=None, ssl_keyfile=None, reload=False)
+    config = configure(nothing, ssl_certfile=None, ssl_keyfile=None, reload=False, log_config=None)
     config.load()
     assert (config.http_protocol_class, config.ws_protocol_class) == (HttpProtocol, WebSocketProtocol)
     assert callable(config.loaded_app)

@@ -113,7 +113,7 @@ class Dispatcher:
         id = message.id
         try:
             if route.auth and connection.user_id is None:
-                raise RequestError("unauthorized", f"{route.type!r} needs a signed-in user: send `authenticate` first.")
+                raise RequestError("unauthorized", f"{route.type!r} needs a signed-in user.")
             payload = route.decode(message.payload)
             if not route.inline:
                 connection.running = call = _HandlerCall(self, route, connection, payload, id)
@@ -180,11 +180,11 @@ class Dispatcher:
             error = RequestError("internal", f"The server failed to handle this; its log has reference {reference}.")
         connection.send_error(error, id)
 
-    def _hook_failed(self, connection: Connection, error: Exception, name: HookName) -> None:
+    def _hook_failed(self, connection: Connection, error: Exception, name: HookName, args: tuple[Any, ...]) -> None:
         if name == "error":
             logger.error("on_error failed, %r", connection, exc_info=error)
         else:
-            self._failed(connection, None, error)
+            self._failed(connection, args[0].id if name == "message" else None, error)
 
 
 class _HandlerCall(Job):

@@ -31,14 +31,14 @@ class Hooks:
 
     Args:
         workers: runs those that are coroutine functions.
-        failed: told the connection and the error of a hook that failed.
+        failed: told the connection, the error, the kind and the arguments of a hook that failed.
         free: told the connection when a hook that held its messages back is done.
     """
 
     def __init__(
         self,
         workers: Workers,
-        failed: Callable[[Connection, Exception, HookName], None],
+        failed: Callable[[Connection, Exception, HookName, tuple[Any, ...]], None],
         free: Callable[[Connection], None],
     ) -> None:
         self._workers = workers
@@ -69,7 +69,7 @@ class Hooks:
             try:
                 function(connection, *args)
             except Exception as error:
-                self._failed(connection, error, name)
+                self._failed(connection, error, name, args)
         if coroutines:
             self._start(name, connection, coroutines, args)
 
@@ -78,7 +78,7 @@ class Hooks:
             for hook in hooks:
                 await hook(connection, *args)
 
-        job = _HookCall(self, name, connection, call_all)
+        job = _HookCall(self, name, connection, args, call_all)
         if name in ("connect", "message", "binary"):
             connection.running = job
         self._workers.submit(job)
@@ -88,7 +88,7 @@ class Hooks:
         if call.overdue:
             error = TimeoutError(f"on_{call.name} took too long and was stopped")
         if isinstance(error, Exception):
-            self._failed(call.connection, error, call.name)
+            self._failed(call.connection, error, call.name, call.given)
         if call.connection.running is call:
             call.connection.running = None
             self._free(call.connection)
@@ -97,13 +97,16 @@ class Hooks:
 class _HookCall(Job):
     """The coroutines among the hooks of one event, one after the other."""
 
-    __slots__ = ("connection", "hooks", "name")
+    __slots__ = ("connection", "given", "hooks", "name")
 
-    def __init__(self, hooks: Hooks, name: HookName, connection: Connection, call: Handler) -> None:
+    def __init__(
+        self, hooks: Hooks, name: HookName, connection: Connection, given: tuple[Any, ...], call: Handler
+    ) -> None:
         super().__init__(call)
         self.hooks = hooks
         self.name = name
         self.connection = connection
+        self.given = given
 
     def done(self, result: Any, error: BaseException | None) -> None:
         self.hooks.ended(self, error)
