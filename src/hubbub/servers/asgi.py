@@ -10,6 +10,7 @@ from hubbub.contracts import Handshake
 from hubbub.core.forms import TEXTS, Form
 from hubbub.errors import CloseCode
 from hubbub.node.connection import Connection
+from hubbub.node.workers import Job
 from hubbub.servers.pages import pages, serve_page
 from hubbub.servers.takeover import takeover_of
 
@@ -123,9 +124,9 @@ class Door:
 class AsgiTransport:
     """One client behind somebody else's server.
 
-    What a handler answers is sent by the task that received the question. Anything else wakes a writer task, which is
-    started when it is needed first. Until the server has taken a write, the transport is paused. The goodbye is always
-    said by the task that receives: granian would not send it while somebody waits for the next message.
+    What a handler answers is sent by the task that received the question; anything else by one of the node's workers.
+    Until the server has taken a write, the transport is paused. The goodbye is always said by the task that receives:
+    granian would not send it while somebody waits for the next message.
     """
 
     form: Form = TEXTS
@@ -142,13 +143,13 @@ class AsgiTransport:
         self._aborted = False
         self._may_read = asyncio.Event()
         self._may_read.set()
-        self._free = asyncio.Event()
-        self._free.set()
-        self._wake = asyncio.Event()
+        self._flushing = False
+        self._flushed: asyncio.Event | None = None
         self._waiting = False
         self._receiving = False
         self._task: asyncio.Task[Any] | None = None
-        self._writer: asyncio.Task[None] | None = None
+        self._writing = _Writing(self)
+        self._submitted = False
 
     async def run(self, handshake: Handshake) -> None:
         """Serve the client until it is gone."""
@@ -165,8 +166,7 @@ class AsgiTransport:
                 raise
         finally:
             self._connection.lost(code, reason)
-            if self._writer is not None:
-                self._writer.cancel()
+            self._writing.cancel()
 
     # `contracts.Transport`
 
@@ -176,11 +176,13 @@ class AsgiTransport:
         return TEXTS.size(self._batch)
 
     def write(self, data: Any) -> None:
-        """Take texts for the server, which has them once the next `_flush` is through."""
+        """Take texts for the server, which has them once the next `flush` is through."""
         self._batch = data
         self.paused = True
         self._connection.pause_writing()
-        self._wake_writer()
+        if not (self._receiving or self._flushing or self._submitted):
+            self._submitted = True
+            self._connection.node.dispatcher.workers.submit(self._writing)
 
     def ping(self) -> bool:
         """ASGI has no ping."""
@@ -214,7 +216,7 @@ class AsgiTransport:
         """Hand over what comes; the code and reason of the end."""
         while True:
             self._receiving = False
-            await self._flush()
+            await self.flush()
             await self._may_read.wait()
             if self._farewell is not None and not self._said:
                 await self._say_goodbye(*self._farewell)
@@ -249,28 +251,11 @@ class AsgiTransport:
         else:
             self._connection.receive_text(data)
 
-    def _wake_writer(self) -> None:
-        if self._receiving or not self._free.is_set():
-            return
-        if self._writer is None:
-            self._writer = asyncio.get_running_loop().create_task(self._write())
-        self._wake.set()
-
-    async def _write(self) -> None:
-        """Flush whenever woken."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self._flush()
-            except OSError:
-                return  # `_read` learns of it as well
-
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
         """Give the server everything, unless that is being done."""
-        if not self._free.is_set():
+        if self._flushing:
             return
-        self._free.clear()
+        self._flushing = True
         try:
             while self._batch:
                 for text in self._batch:
@@ -278,9 +263,32 @@ class AsgiTransport:
                 self._batch, self.paused = (), False
                 self._connection.resume_writing()
         finally:
-            self._free.set()
+            self._flushing = False
+            if self._flushed is not None:
+                self._flushed.set()
+
+    def written(self, overdue: bool) -> None:
+        """Learn that the worker is done, or was stopped because the server did not take it."""
+        self._submitted = False
+        if overdue:
+            self.abort()
 
     async def _say_goodbye(self, code: int, reason: str) -> None:
-        await self._free.wait()
+        if self._flushing:
+            self._flushed = asyncio.Event()
+            await self._flushed.wait()
         self._said = True
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+class _Writing(Job):
+    """A flush by a worker, submitted again and again."""
+
+    __slots__ = ("transport",)
+
+    def __init__(self, transport: AsgiTransport) -> None:
+        super().__init__(transport.flush)
+        self.transport = transport
+
+    def done(self, result: Any, error: BaseException | None) -> None:
+        self.transport.written(self.overdue)

@@ -76,6 +76,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app, then listen with a short TLS handshake (uvicorn leaves it at 60 s)."""
         await super().startup(sockets=[])
+        if not self.started:
+            return  # the app did not; some versions of uvicorn leave by themselves
         loop = asyncio.get_running_loop()
         tls: dict[str, Any] = {}
         if self.config.ssl is not None:
