@@ -20,7 +20,7 @@ from hubbub.errors import CloseCode
 __all__ = ["SCOPE", "ManualClock", "RecordingTransport", "open_connection", "read_messages", "say", "tick"]
 
 SCOPE = {"type": "websocket", "path": "/ws", "headers": [(b"host", b"testserver")], "client": ("127.0.0.1", 50000)}
-PATIENCE = 5.0
+PATIENCE = 2.0
 
 Json = dict[str, Any]
 
@@ -49,6 +49,8 @@ class RecordingTransport:
         self.aborted = False
         self._pings = pings
         self._wrote = asyncio.Event()
+        self._messages: list[Json] = []
+        self._read = 0
 
     # `contracts.Transport`
 
@@ -78,10 +80,11 @@ class RecordingTransport:
         self.reading = True
 
     def close(self, code: int, reason: str) -> None:
-        """Keep the goodbye; a polite client agrees at once."""
+        """Keep the first goodbye; a polite client agrees at once."""
+        if self.closes:
+            return
         self.closes.append((code, reason))
-        self._wrote.set()
-        if self.polite and len(self.closes) == 1:
+        if self.polite:
             asyncio.get_running_loop().call_soon(self.receiver.lost, code, reason)
 
     def abort(self) -> None:
@@ -95,8 +98,10 @@ class RecordingTransport:
     @property
     def messages(self) -> list[Json]:
         """All messages it was sent, without their timestamps, but for the welcome."""
-        messages = [message for data in self.writes for message in read_messages(data)]
-        return [message for message in messages if message["type"] != "welcome"]
+        new = self.writes[self._read :]
+        self._read = len(self.writes)
+        self._messages += [each for data in new for each in read_messages(data) if each["type"] != "welcome"]
+        return list(self._messages)
 
     @property
     def types(self) -> list[str]:
@@ -107,13 +112,19 @@ class RecordingTransport:
         """The payloads of the messages of one type."""
         return [message.get("payload") for message in self.messages if message["type"] == type]
 
+    def forget(self) -> None:
+        """Begin anew, as if nothing had been written."""
+        self.writes.clear()
+        self._messages.clear()
+        self._read = 0
+
     async def heard(self, type: str, count: int = 1) -> Json:
         """Wait until `count` messages of this type were sent, and give back the last of them."""
         async with asyncio.timeout(PATIENCE):
-            while self.types.count(type) < count:
+            while len(found := [message for message in self.messages if message["type"] == type]) < count:
                 self._wrote.clear()
                 await self._wrote.wait()
-        return [message for message in self.messages if message["type"] == type][count - 1]
+        return found[count - 1]
 
     def pause(self, buffered: int = 1) -> None:
         """Stop taking data, with so much of it underway."""

@@ -122,6 +122,7 @@ def running(app: Any, door: Door = "native", loop: Loop = "uvloop", **options: A
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
                 runner.run(main())
+            assert ready.is_set(), "the app did not start"
         except BaseException as error:
             failure.append(error)
         finally:
@@ -160,7 +161,8 @@ class _PlainServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._on_started()
+        if self.started:
+            self._on_started()
 
 
 async def _hypercorn(app: Any, listener: socket.socket, started: Callable[[], None], stop: Stop, options: Any) -> None:

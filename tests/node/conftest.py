@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hubbub import Hub
+from hubbub import Hub, Timeouts
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +22,6 @@ async def complaints() -> AsyncIterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 async def hub() -> AsyncIterator[Hub]:
-    """A hub as it comes, running."""
-    async with Hub().running() as hub:
+    """A hub as it comes, running; a client that stays is soon cut at its end."""
+    async with Hub(timeouts=Timeouts(shutdown=0.05)).running() as hub:
         yield hub

@@ -41,7 +41,7 @@ class Client:
     def received(self) -> list[Entry]:
         """What it was sent, in order; the goodbye last."""
         messages = [(each["type"], each["payload"]) for each in self.transport.messages]
-        return messages + [("close", code) for code, _ in self.transport.closes[:1]]
+        return messages + [("close", code) for code, _ in self.transport.closes]
 
 
 class Play:

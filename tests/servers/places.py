@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from hubbub import Hub
 from tests.serving import Loop, RunningServer, running, serving, until
 
-__all__ = ["PLACES", "PLAIN", "Place", "Watcher", "stop_shared", "trust"]
+__all__ = ["PLACES", "PLAIN", "Place", "Watcher", "certificate", "stop_shared", "trust"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Place:
 
     @property
     def _options(self) -> dict[str, Any]:
-        return _files() if self.tls else {}
+        return certificate() if self.tls else {}
 
     @property
     def client(self) -> dict[str, Any]:
@@ -96,13 +96,13 @@ def stop_shared() -> None:
 
 
 @functools.cache
-def _files() -> dict[str, str]:
+def certificate() -> dict[str, str]:
     """A certificate for localhost, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     now = datetime.datetime.now(datetime.UTC)
-    certificate = (
+    signed = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
@@ -110,7 +110,7 @@ def _files() -> dict[str, str]:
         .sign(key, hashes.SHA256())
     )
     folder = Path(tempfile.mkdtemp(prefix="hubbub-test-"))
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -121,7 +121,7 @@ def _files() -> dict[str, str]:
 @functools.cache
 def trust() -> ssl.SSLContext:
     """A client's context that trusts the certificate."""
-    return ssl.create_default_context(cafile=_files()["ssl_certfile"])
+    return ssl.create_default_context(cafile=certificate()["ssl_certfile"])
 
 
 class Watcher:

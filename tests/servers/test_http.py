@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,6 +111,16 @@ async def test_a_head_that_drips_is_refused(plain: Place) -> None:
         assert (await client.recv_answer()).status == 408
         dripping.cancel()
     assert app.requests == []
+
+
+async def test_the_deadline_counts_from_the_connection(plain: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_module, "HEAD_SECONDS", 0.5)
+    async with plain.sharing(App().app) as server, RawClient.open(server) as client:
+        started = time.monotonic()
+        await asyncio.sleep(0.4)
+        client.write(b"G")
+        assert (await client.recv_answer()).status == 408
+        assert time.monotonic() - started < 0.8
 
 
 @pytest.mark.usefixtures("hurry")

@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import inspect
 import re
+import signal
 import sys
 from typing import Any
 
@@ -204,14 +205,16 @@ async def test_the_upgrade_is_handed_on_while_the_parser_says_where_the_head_end
 async def test_signals_are_caught_inside_the_running_loop() -> None:
     server = Server(configure(nothing, lifespan="off", log_config=None))
     seen: list[bool] = []
+    before = signal.getsignal(signal.SIGTERM)
 
     async def startup(sockets: Any = None) -> None:
-        seen.append(asyncio.get_running_loop().remove_signal_handler(15))  # true if there was one
+        seen.append(asyncio.get_running_loop().is_running() and signal.getsignal(signal.SIGTERM) is not before)
         server.should_exit = True
 
     server.startup = startup  # type: ignore[method-assign]
     await server.serve(sockets=[])
     assert seen == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # --- The native door under uvicorn's own server and HTTP classes -----------------------------------------------------

@@ -121,7 +121,7 @@ def _build(kind: Any, fields: list[tuple[str, Any, Any]], kw_only: bool = False)
     shared = {} if config is None else {name: getattr(config, name) for name in _SHARED}
     names, _, wires = _names(kind)
     rename = dict(zip(names, wires, strict=True))
-    return msgspec.defstruct(kind.__name__, fields, rename=rename, kw_only=kw_only, **shared)
+    return msgspec.defstruct(kind.__name__, fields, rename=rename, kw_only=kw_only, module=kind.__module__, **shared)
 
 
 def _default(field: Any) -> Any:

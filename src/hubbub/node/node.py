@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 WELCOME = "Connected."
+LAST_HOOKS = 1.0  # seconds for the close hooks of those that were cut at the end of the time
 
 
 class Node:
@@ -37,7 +38,7 @@ class Node:
         self.channels: Channels[Outbox] = Channels()
         self.delivery = Delivery()
         self.dispatcher = Dispatcher(self)
-        self.width = min(1.0, timeouts.ping, timeouts.pong)
+        self.width = min(0.25, timeouts.ping, timeouts.pong)  # a loop held longer than that shows in `lag`
         self.heartbeat = Heartbeat(timeouts, self.width)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: int | None = None
@@ -81,7 +82,7 @@ class Node:
             for connection in list(self._open):
                 connection.outbox.transport.abort()
             await self._all_gone()
-        await self.dispatcher.workers.stop(deadline)
+        await self.dispatcher.workers.stop(max(deadline, self.loop.time() + LAST_HOOKS))
         if self._timer is not None:
             self._timer.cancel()
         self.loop = self.thread = self._timer = None
@@ -99,7 +100,7 @@ class Node:
         def fire() -> None:
             assert self.loop is not None
             # How late the timer is, is how long something held the loop; the worst is kept and fades.
-            self.lag = max(self.loop.time() - due, self.lag * 0.9)
+            self.lag = max(self.loop.time() - due, self.lag * 0.975)
             self.beat(time.monotonic())
             self._schedule()
 

@@ -49,8 +49,12 @@ class FrontProtocol(asyncio.Protocol):
         if self._refused:
             return
         self._leave()
-        kind = WebSocketProtocol if self._is_upgrade(data) else http.HttpProtocol
-        protocol = kind(self._config, self._state, self._app_state)
+        protocol: WebSocketProtocol | http.HttpProtocol
+        if self._is_upgrade(data):
+            protocol = WebSocketProtocol(self._config, self._state, self._app_state)
+        else:
+            protocol = http.HttpProtocol(self._config, self._state, self._app_state)
+            protocol.due = self._deadline.when()
         protocol.connection_made(self._transport)
         self._transport.set_protocol(protocol)
         protocol.data_received(data)

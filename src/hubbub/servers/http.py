@@ -31,6 +31,9 @@ class Part(Enum):
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, which by itself waits for ever and reads without end."""
 
+    due: float | None = None
+    """When the first head must be complete, in the loop's seconds; by default `HEAD_SECONDS` from the connection on."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock with the connection."""
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -141,7 +144,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_clock(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+            due, self.due = self.due, None
+            self._deadline = self.loop.call_at(due or self.loop.time() + HEAD_SECONDS, self._head_is_late)
 
     def _stop_clock(self) -> None:
         if self._deadline is not None:

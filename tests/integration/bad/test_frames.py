@@ -185,6 +185,7 @@ async def flood(client: RawClient, data: bytes, times: int) -> None:
         pass
 
 
+@pytest.mark.parametrize("door", ["native", "asyncio"])
 async def test_f14_pings_whose_pongs_are_not_read_are_held_back_and_end_with_4002(target: Target) -> None:
     target.forget_peak()
     before = target.memory()
@@ -198,6 +199,7 @@ async def test_f14_pings_whose_pongs_are_not_read_are_held_back_and_end_with_400
     assert target.memory("VmHWM") - before < 4096
 
 
+@pytest.mark.parametrize("door", ["native", "asyncio"])
 async def test_f14_pongs_nobody_asked_for_are_dropped(target: Target) -> None:
     target.forget_peak()
     before = target.memory()
