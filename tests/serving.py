@@ -148,11 +148,23 @@ def running(app: Any, door: Door = "native", loop: Loop = "uvloop", **options: A
 def _uvicorn(app: Any, door: Door, started: Callable[[], None], options: dict[str, Any]) -> uvicorn.Server:
     options = {"log_config": None, **options}
     if door == "native":
-        return Server(configure(app, **options), started)
+        return _NativeServer(configure(app, **options), started)
     return _PlainServer(uvicorn.Config(app, **options), started)
 
 
-class _PlainServer(uvicorn.Server):
+class _Prompt(uvicorn.Server):
+    """Looks more often than ten times a second whether it is to stop."""
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # noqa: ASYNC110  # as uvicorn does
+            await asyncio.sleep(0.005)
+
+
+class _NativeServer(_Prompt, Server):
+    """What `hubbub serve` runs."""
+
+
+class _PlainServer(_Prompt):
     """uvicorn's own server, which says when it started."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:

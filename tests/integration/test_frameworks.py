@@ -123,9 +123,9 @@ async def test_an_app_can_be_served_again(framework: str) -> None:
         await goodbye
 
 
-async def test_behind_a_proxy_that_strips_a_prefix(framework: str, door: Door) -> None:
+async def test_behind_a_proxy_that_strips_a_prefix(framework: str) -> None:
     app = FRAMEWORKS[framework](Hub(), [])
-    async with serving(app, door, root_path="/live") as server, RawClient.join(server) as client:
+    async with serving(app, root_path="/live") as server, RawClient.join(server) as client:
         assert (await client.ask("echo", 1))["payload"] == 1
         assert (await fetch(server, "/ws/client")).status == 200
         assert (await fetch(server, "/hello")).status == 200

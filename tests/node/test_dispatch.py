@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from hubbub import CloseCode, Connection, Hub, Limits, RequestError, RequestTimeout, Timeouts
-from hubbub.node import dispatch
+from hubbub.node import dispatch, node
 from tests.fakes import open_connection, say, tick
 
 Kind = Literal["plain", "coroutine", "waiting", "thread"]
@@ -593,7 +593,8 @@ async def test_a_handler_that_fails_behind_the_goodbye_is_in_the_log(
 
 
 @pytest.mark.parametrize("swallows", [False, True], ids=["gives in", "goes on"])
-async def test_at_shutdown_handlers_have_until_its_end(swallows: bool) -> None:
+async def test_at_shutdown_handlers_have_until_its_end(swallows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "LAST_HOOKS", 0.02)
     events: list[str] = []
     hub = Hub(timeouts=Timeouts(shutdown=0.02))
     async with hub.running():
@@ -611,7 +612,8 @@ async def test_at_shutdown_handlers_have_until_its_end(swallows: bool) -> None:
     assert events == ["cancelled"]
 
 
-async def test_a_handler_that_never_ends_does_not_hold_up_shutdown(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_handler_that_never_ends_does_not_hold_up_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "LAST_HOOKS", 0.02)
     over = asyncio.Event()
     hub = Hub(timeouts=Timeouts(shutdown=0.02))
 

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -248,6 +249,26 @@ async def test_the_end_of_one_connection_waits_for_nobody(hub: Hub) -> None:
     gate.set()
     await tick(3)
     assert sorted(seen) == sorted(connection.id for connection in connections)
+
+
+variable: ContextVar[str] = ContextVar("variable", default="clean")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("waits", [False, True], ids=["plain", "coroutine"])
+async def test_context_variables_do_not_leak(hub: Hub, name: str, waits: bool) -> None:
+    seen: list[str] = []
+
+    def look_and_set() -> None:
+        seen.append(variable.get())
+        variable.set("dirty")
+
+    register(hub, name, waits, look_and_set)
+    for _ in range(3):
+        happen(hub, name)
+        await tick(4)
+    assert seen == ["clean"] * 3
+    assert variable.get() == "clean"
 
 
 # --- What goes wrong -------------------------------------------------------------------------------------------------

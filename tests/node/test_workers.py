@@ -473,16 +473,28 @@ async def test_stop_cancels_what_is_left_at_the_deadline() -> None:
     assert all(isinstance(call.ends[0][1], asyncio.CancelledError) for call in calls)
 
 
+async def test_a_job_whose_loop_went_away_is_silent() -> None:
+    workers, call = Workers(), Call(asyncio.Event().wait)
+    workers.submit(call)
+    await tick(2)
+    (task,) = workers._tasks
+    task.get_coro().close()  # as the garbage collector does
+    assert call.ends == []
+    call.cancel()
+    await tick(2)
+
+
 FACTORIES = [None, *([asyncio.eager_task_factory] if hasattr(asyncio, "eager_task_factory") else [])]
 
 
 @pytest.mark.parametrize("factory", FACTORIES, ids=["usual tasks", "eager tasks"][: len(FACTORIES)])
-async def test_any_kind_of_task_will_do(hub: Hub, factory: Any) -> None:
+@pytest.mark.parametrize("waits", [7, 10_000], ids=["some wait", "none waits"])
+async def test_any_kind_of_task_will_do(hub: Hub, factory: Any, waits: int) -> None:
     asyncio.get_running_loop().set_task_factory(factory)
 
     @hub.on("a")
     async def handler(conn: Connection, payload: int) -> int:
-        if payload % 7 == 0:
+        if payload % waits == 0:
             await tick()
         return payload
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from hubbub.servers import http as http_module
 from tests.core.wire import frame
 from tests.serving import Door, RawClient, RunningServer, fetch, request, serving, until
 
+REPOSITORY = Path(__file__).parents[2]
+TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 QUICK = Timeouts(ping=0.1, pong=0.1, close=0.2)
 
@@ -202,3 +206,12 @@ async def healthy(server: RunningServer) -> None:
     async with RawClient.join(server) as client:
         assert (await client.ask("ping", ...))["type"] == "pong"
     assert (await fetch(server, "/ws")).status == 426
+
+
+def test_each_line_of_the_page_names_a_test_that_exists() -> None:
+    page = (REPOSITORY / "docs" / "topics" / "doors.md").read_text("utf-8")
+    named = set(re.findall(r"`(test_[a-z]\w+)`", page))
+    files = (REPOSITORY / "tests").rglob("test_*.py")
+    written = {name for file in files for name in TEST.findall(file.read_text("utf-8"))}
+    assert len(named) > 25
+    assert named <= written

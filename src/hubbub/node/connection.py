@@ -38,6 +38,7 @@ class Connection:
         "_metadata",
         "_requests",
         "_user_id",
+        "announced",
         "backlog",
         "bad_messages",
         "close_reason",
@@ -61,6 +62,7 @@ class Connection:
         self.backlog: deque[Incoming | bytes] | None = None
         self.running: Job | None = None
         self._holds = 0
+        self.announced = False
         self.bad_messages = 0
         self.heard = monotonic()
         self.pinged = 0.0
@@ -157,8 +159,10 @@ class Connection:
         outbox = self.outbox
         if node.delivery.noted:
             node.delivery.drain(outbox)
+            if self.close_reason is not None:
+                return False
         outbox.put(outbox.transport.form.encode(encode(type, payload, time_ns() // 1_000_000, id)))
-        return True
+        return self.close_reason is None  # it may have been one too many
 
     def send_error(self, error: RequestError, id: str | None = None) -> bool:
         """Answer a message with `error`."""
@@ -204,6 +208,8 @@ class Connection:
     def resume_reading(self, reason: int) -> None:
         """Take one reason back."""
         if self._holds == reason:
+            if not self.is_alive:
+                self.pinged = monotonic()  # its answer may be among what is still to be read
             self.outbox.transport.resume_reading()
         self._holds &= ~reason
 
@@ -226,6 +232,8 @@ class Connection:
         self._check_thread("close")
         if self.outbox is not None:
             self.node.delivery.drain(self.outbox)
+        if self.close_reason is not None:
+            return  # what was drained was too much: it is being closed already
         self._goodbye(code, reason)
         if self.outbox is not None:
             self.outbox.close(code, reason)

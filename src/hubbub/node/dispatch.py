@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import secrets
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +95,9 @@ class Dispatcher:
 
     def _next(self, connection: Connection) -> None:
         """Go on with the backlog until a coroutine runs again or nothing is left."""
+        if connection.state is not ConnectionState.OPEN:
+            connection.backlog = None
+            return
         while connection.backlog and connection.running is None:
             message = connection.backlog.popleft()
             if isinstance(message, bytes):
@@ -110,7 +115,7 @@ class Dispatcher:
         if route is None:
             self._unrouted(connection, message)
             return
-        id = message.id
+        id, result = message.id, None
         try:
             if route.auth and connection.user_id is None:
                 raise RequestError("unauthorized", f"{route.type!r} needs a signed-in user.")
@@ -119,11 +124,15 @@ class Dispatcher:
                 connection.running = call = _HandlerCall(self, route, connection, payload, id)
                 self.workers.submit(call)
                 return
-            result = route.call(connection, payload)
+            result = Context().run(route.call, connection, payload)  # its variables are nobody else's
             if result is not None:
                 connection.send(route.reply, result, id)
-        except Exception as error:
-            self._failed(connection, id, error)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            if inspect.iscoroutine(result):
+                result.close()  # a plain function gave it: the error says that it has no JSON form
+            self._failed(connection, f"handler {route.name} of {route.type!r}", id, error)
         if monotonic() - started > SLOW:
             milliseconds = (monotonic() - started) * 1000
             logger.warning(
@@ -138,13 +147,15 @@ class Dispatcher:
             self.node.timed_out += 1
             limit = self.node.timeouts.handler
             error = RequestError("timeout", f"{route.type!r} took longer than {limit:g} s and was stopped.")
+        elif error is not None and not isinstance(error, Exception):
+            error = None if call.dropped else _from_inside(error)
         try:
-            if isinstance(error, Exception):
+            if error is not None:
                 raise error
             if result is not None:
                 connection.send(route.reply, result, call.id)
         except Exception as failure:
-            self._failed(connection, call.id, failure)
+            self._failed(connection, f"handler {route.name} of {route.type!r}", call.id, failure)
         if connection.backlog or not connection.reading:
             self._next(connection)
 
@@ -171,20 +182,32 @@ class Dispatcher:
             if connection.bad_messages >= self.node.limits.bad_messages:
                 connection.close(CloseCode.BAD_REQUEST, "too many messages that are not JSON")
 
-    def _failed(self, connection: Connection, id: str | None, error: Exception) -> None:
+    def _failed(self, connection: Connection, what: str, id: str | None, error: BaseException) -> None:
         """Tell the client what it may know and the log what happened, by one reference."""
-        if not isinstance(error, RequestError):
-            reference = secrets.token_hex(4)
-            logger.error("handler failed, reference %s, %r", reference, connection, exc_info=error)
-            self.hooks.run("error", connection, error)
-            error = RequestError("internal", f"The server failed to handle this; its log has reference {reference}.")
-        connection.send_error(error, id)
+        if isinstance(error, RequestError):
+            try:
+                connection.send_error(error, id)
+                return
+            except Exception as unsendable:
+                error = unsendable
+        reference = secrets.token_hex(4)
+        logger.error("%s failed, reference %s, %r", what, reference, connection, exc_info=error)
+        self.hooks.run("error", connection, error)
+        known = RequestError("internal", f"The server failed to handle this; its log has reference {reference}.")
+        connection.send_error(known, id)
 
-    def _hook_failed(self, connection: Connection, error: Exception, name: HookName, args: tuple[Any, ...]) -> None:
+    def _hook_failed(self, connection: Connection, error: BaseException, name: HookName, args: Any) -> None:
         if name == "error":
             logger.error("on_error failed, %r", connection, exc_info=error)
         else:
-            self._failed(connection, args[0].id if name == "message" else None, error)
+            self._failed(connection, f"on_{name}", args[0].id if name == "message" else None, error)
+
+
+def _from_inside(cause: BaseException) -> Exception:
+    """An error for a coroutine that ended by a cancellation which was not ours."""
+    error = RuntimeError(f"the handler ended with {type(cause).__name__}, which nobody outside of it asked for")
+    error.__cause__ = cause
+    return error
 
 
 class _HandlerCall(Job):

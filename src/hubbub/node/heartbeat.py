@@ -10,6 +10,7 @@ from hubbub.errors import CloseCode
 
 if TYPE_CHECKING:
     from hubbub.core.limits import Timeouts
+    from hubbub.core.registry import Registry
     from hubbub.node.connection import Connection
 
 __all__ = ["Heartbeat"]
@@ -22,14 +23,15 @@ class Heartbeat:
     expected, and while it does not read none can come: then a second look without progress ends it with 4002.
     """
 
-    def __init__(self, timeouts: Timeouts, width: float) -> None:
+    def __init__(self, registry: Registry[Connection], timeouts: Timeouts, width: float) -> None:
+        self._registry = registry
         self._timeouts = timeouts
-        self._wheel: Wheel[Connection] = Wheel(width)
+        self._wheel: Wheel[str] = Wheel(width)  # ids, for a wheel lets nothing go before its time
         self._closing: Wheel[Connection] = Wheel(width)
 
     def watch(self, connection: Connection, now: float) -> None:
         """Look at a new connection from now on."""
-        self._wheel.add(connection, now + self._timeouts.ping)
+        self._wheel.add(connection.id, now + self._timeouts.ping)
 
     def watch_closing(self, connection: Connection, now: float) -> None:
         """Cut a connection that said goodbye if its socket does not end by itself."""
@@ -37,9 +39,10 @@ class Heartbeat:
 
     def beat(self, now: float) -> None:
         """Look at all whose turn came, `now` in monotonic seconds."""
-        for connection in self._wheel.turn(now):
-            if connection.state is ConnectionState.OPEN:
-                self._wheel.add(connection, now + self._look(connection, now))
+        for id in self._wheel.turn(now):
+            connection = self._registry.get(id)
+            if connection is not None:
+                self._wheel.add(id, now + self._look(connection, now))
         for connection in self._closing.turn(now):
             if connection.state is not ConnectionState.CLOSED:
                 connection.outbox.transport.abort()
@@ -48,10 +51,11 @@ class Heartbeat:
         """Decide about one connection; the seconds until the next look."""
         outbox = connection.outbox
         if outbox.transport.paused:
-            if outbox.stalled:
+            left = outbox.transport.buffered
+            if outbox.stalled is not None and left >= outbox.stalled:
                 connection.node.slow_consumers += 1
                 connection.close(CloseCode.SLOW_CONSUMER, "stopped reading")
-            outbox.stalled = True
+            outbox.stalled = left
         elif not connection.is_alive and connection.reading and now - connection.pinged >= self._timeouts.pong:
             connection.close(CloseCode.NO_PONG, "no answer to a ping")
         elif now - connection.heard >= self._timeouts.ping and outbox.transport.ping():

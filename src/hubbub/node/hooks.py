@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Literal
 
-from hubbub.node.routing import Handler, takes
+from hubbub.node.routing import Handler, takes, underlying
 from hubbub.node.workers import Job, Workers
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Hooks:
     def __init__(
         self,
         workers: Workers,
-        failed: Callable[[Connection, Exception, HookName, tuple[Any, ...]], None],
+        failed: Callable[[Connection, BaseException, HookName, tuple[Any, ...]], None],
         free: Callable[[Connection], None],
     ) -> None:
         self._workers = workers
@@ -57,26 +58,31 @@ class Hooks:
         """
         count = takes(function, *ARGUMENTS[name])
         call = function if count == ARGUMENTS[name][2] else functools.partial(_first, function, count)
-        self._hooks[name].append((call, inspect.iscoroutinefunction(function)))
+        self._hooks[name].append((call, inspect.iscoroutinefunction(underlying(function))))
 
     def run(self, name: HookName, connection: Connection, *args: Any) -> None:
-        """Call the hooks of one kind, in order; the connection's messages wait for a coroutine among them."""
-        coroutines = []
-        for function, waits in self._hooks[name]:
+        """Call the hooks of one kind, in order; the connection's messages wait from the first coroutine on."""
+        hooks = self._hooks[name]
+        for at, (hook, waits) in enumerate(hooks):
             if waits:
-                coroutines.append(function)
-                continue
+                self._start(name, connection, hooks[at:], args)
+                return
             try:
-                function(connection, *args)
-            except Exception as error:
+                Context().run(hook, connection, *args)  # its variables are nobody else's
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
                 self._failed(connection, error, name, args)
-        if coroutines:
-            self._start(name, connection, coroutines, args)
 
-    def _start(self, name: HookName, connection: Connection, hooks: list[Handler], args: tuple[Any, ...]) -> None:
+    def _start(self, name: HookName, connection: Connection, hooks: list[tuple[Handler, bool]], args: Any) -> None:
         async def call_all() -> None:
-            for hook in hooks:
-                await hook(connection, *args)
+            for hook, waits in hooks:
+                try:
+                    result = hook(connection, *args)
+                    if waits:
+                        await result
+                except Exception as error:
+                    self._failed(connection, error, name, args)
 
         job = _HookCall(self, name, connection, args, call_all)
         if name in ("connect", "message", "binary"):
@@ -87,6 +93,8 @@ class Hooks:
         """Report a failure, and let the connection's messages go on."""
         if call.overdue:
             error = TimeoutError(f"on_{call.name} took too long and was stopped")
+        elif error is not None and not isinstance(error, Exception) and not call.dropped:
+            error = RuntimeError(f"on_{call.name} ended with {type(error).__name__}, which nobody outside asked for")
         if isinstance(error, Exception):
             self._failed(call.connection, error, call.name, call.given)
         if call.connection.running is call:

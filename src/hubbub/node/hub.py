@@ -6,6 +6,7 @@ import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from threading import get_ident
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -58,6 +59,7 @@ class Hub:
         self.path = settings.ws_path
         self.deflate = deflate
         self.native = native
+        self._attached = False
         self.node = Node(limits or Limits(), times)
         self.local = Local(self.node)
         self.sync = Sync(self)
@@ -120,9 +122,11 @@ class Hub:
             UsageError: another kind of app; `app = hub.wrap(app)` works for all.
         """
         _resolve(ATTACH)(self, app)
+        self._attached = True
 
     def wrap(self, app: Any) -> Any:
         """Give back an ASGI app that serves this hub at its path and `app` everywhere else."""
+        self._attached = True
         return _resolve(DOOR)(self, app)
 
     # Life
@@ -142,8 +146,8 @@ class Hub:
     def start(self) -> None:
         """Start in the running loop; `running`, the app's lifespan or the first client does it for you."""
         if not self.node.running:
-            self.node.start()
             _running.add(self)
+        self.node.start()
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Say goodbye (1001) to every client, cut those left, end the handlers.
@@ -223,8 +227,12 @@ class Hub:
         }
 
     def _here(self) -> Node:
-        if self.node.loop is None:
-            raise UsageError("The hub has not started: attach it to the app, or use `async with hub.running():`.")
+        if not self.node.running:
+            if not self._attached:
+                raise UsageError("The hub has not started: attach it to the app, or use `async with hub.running():`.")
+            return self.node  # an app without lifespan, and no client has come yet: it sends to nobody
+        if self.node.thread != get_ident():
+            raise UsageError("The hub lives in another thread: use `hub.sync` here, like `hub.sync.publish(...)`.")
         return self.node
 
 

@@ -11,7 +11,7 @@ from hubbub.core.channels import Channel, Channels, check_name
 from hubbub.core.envelope import encode
 from hubbub.core.limits import Limits, Timeouts
 from hubbub.core.registry import Registry
-from hubbub.errors import CloseCode
+from hubbub.errors import CloseCode, UsageError
 from hubbub.node.builtin import install
 from hubbub.node.delivery import Delivery
 from hubbub.node.dispatch import Dispatcher
@@ -34,45 +34,62 @@ class Node:
     def __init__(self, limits: Limits, timeouts: Timeouts) -> None:
         self.limits = limits
         self.timeouts = timeouts
-        self.registry: Registry[Connection] = Registry()
-        self.channels: Channels[Outbox] = Channels()
-        self.delivery = Delivery()
+        # How often we look at the clock; a loop held longer than this shows in `lag`.
+        self.width = min(0.25, timeouts.ping, timeouts.pong, timeouts.close, timeouts.handler)
         self.dispatcher = Dispatcher(self)
-        self.width = min(0.25, timeouts.ping, timeouts.pong)  # a loop held longer than that shows in `lag`
-        self.heartbeat = Heartbeat(timeouts, self.width)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: int | None = None
         self.closing = False
         self.slow_consumers = 0
         self.timed_out = 0
         self.lag = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._begin()
+        install(self)
+
+    def _begin(self) -> None:
+        """Have nobody: before the first start, and when the loop of the last one died without a stop."""
+        self.registry: Registry[Connection] = Registry()
+        self.channels: Channels[Outbox] = Channels()
+        self.delivery = Delivery()
+        self.heartbeat = Heartbeat(self.registry, self.timeouts, self.width)
+        self.dispatcher.workers.reset()
         self._open: set[Connection] = set()
         self._empty = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
-        install(self)
 
     # Start and stop
 
     @property
     def running(self) -> bool:
         """Whether the node has started and not stopped."""
-        return self.loop is not None
+        return self.loop is not None and not self.loop.is_closed()
 
     def start(self) -> None:
         """Begin to live in the running loop; a second start changes nothing."""
-        if self.loop is None:
-            self.loop = asyncio.get_running_loop()
-            self.thread = threading.get_ident()
-            self.closing = False
-            self._empty = asyncio.Event()  # one for this loop
-            self._schedule()
+        loop = asyncio.get_running_loop()
+        if self.running:
+            if self.loop is not loop:
+                raise UsageError(
+                    "The hub runs in another loop already: one loop a hub (in tests: `with TestClient(app):`)."
+                )
+            return
+        if self.loop is not None:
+            self._begin()
+        self.loop = loop
+        self.thread = threading.get_ident()
+        self.closing = False
+        self._empty = asyncio.Event()  # one for this loop
+        self._schedule()
 
     async def stop(self, timeout: float) -> None:
         """Say goodbye to all, cut whoever is left after `timeout` seconds, and end the handlers."""
-        if self.loop is None:
+        loop = self.loop
+        if loop is None or not self.running:
             return
+        if self.dispatcher.workers.running_here:
+            raise UsageError("A handler cannot wait for its own end: write `asyncio.create_task(hub.shutdown())`.")
         self.closing = True
-        deadline = self.loop.time() + timeout
+        deadline = loop.time() + timeout
         for connection in list(self._open):
             connection.close(CloseCode.GOING_AWAY, "the server stops")
         try:
@@ -82,7 +99,7 @@ class Node:
             for connection in list(self._open):
                 connection.outbox.transport.abort()
             await self._all_gone()
-        await self.dispatcher.workers.stop(max(deadline, self.loop.time() + LAST_HOOKS))
+        await self.dispatcher.workers.stop(max(deadline, loop.time() + LAST_HOOKS))
         if self._timer is not None:
             self._timer.cancel()
         self.loop = self.thread = self._timer = None
@@ -119,6 +136,7 @@ class Node:
         if self.closing:
             connection.close(CloseCode.GOING_AWAY, "the server stops")
             return
+        connection.announced = True
         self.registry.add(connection)
         self.delivery.everyone.members[connection.outbox] = None
         self.heartbeat.watch(connection, connection.heard)
@@ -138,6 +156,7 @@ class Node:
         self.dispatcher.stop(connection)
         if connection in self._open:
             self._open.remove(connection)
+        if connection.announced:
             self.dispatcher.hooks.run("close", connection, code, reason)
         if not self._open:
             self._empty.set()
@@ -159,7 +178,10 @@ class Node:
         return self._note(self.delivery.everyone, type, payload, exclude)
 
     def _note(self, channel: Channel[Outbox], type: str, payload: Any, exclude: Outbox | None) -> int:
-        self.delivery.note(channel, encode(type, payload, time.time_ns() // 1_000_000), exclude)
+        text = encode(type, payload, time.time_ns() // 1_000_000)
+        if not channel.members:
+            return 0
+        self.delivery.note(channel, text, exclude)
         return len(channel.members) - (exclude in channel.members)
 
     def _welcome(self, connection: Connection) -> dict[str, Any]:

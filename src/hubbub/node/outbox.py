@@ -46,7 +46,7 @@ class Outbox:
         self.queue: list[Any] | None = None
         self.queued = 0
         self.held = transport.paused
-        self.stalled = False
+        self.stalled: int | None = None
         self.farewell: tuple[int, str] | None = None
 
     def put(self, data: Any) -> None:
@@ -60,14 +60,13 @@ class Outbox:
             self.queue = []
         self.queue.append(data)
         self.queued += self.transport.form.size(data)
-        if self.queued + self.transport.buffered > self.limit:
+        if not self.transport.paused:
+            if self.queued > CORK:
+                self._write_queue()  # the cork gives way
+        elif self.queued + self.transport.buffered > self.limit:
             self._overflow()
         elif self.queued > CORK:
-            # A cork gives way here; behind a paused transport the client must read before it may ask more.
-            if self.transport.paused:
-                self.connection.hold_reading(UNREAD)
-            else:
-                self._write_queue()
+            self.connection.hold_reading(UNREAD)  # the client must read before it may ask more
 
     def hold(self) -> None:
         """Queue what is put from now on."""
@@ -77,7 +76,7 @@ class Outbox:
         """Write what waited, unless the transport is paused, and write straight away from now on."""
         if self.transport.paused:
             return
-        self.held = self.stalled = False
+        self.held, self.stalled = False, None
         if self.queue is not None:
             self._write_queue()
             if self.transport.paused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import inspect
 import sys
 import types
@@ -16,7 +17,7 @@ from hubbub.core.camel import from_wire, twin
 from hubbub.core.envelope import invalid_payload
 from hubbub.errors import ConfigError, RequestError, UsageError
 
-__all__ = ["Handler", "Route", "payload_decoder", "takes"]
+__all__ = ["Handler", "Route", "payload_decoder", "takes", "underlying"]
 
 Handler = Callable[..., Any]
 
@@ -50,9 +51,10 @@ class Route:
         Raises:
             ConfigError: the signature is not `(conn)` or `(conn, payload)`, or its type cannot be read from JSON.
         """
-        coroutine = inspect.iscoroutinefunction(function)
+        name = underlying(function).__qualname__
+        coroutine = inspect.iscoroutinefunction(underlying(function))
         if thread and coroutine:
-            raise ConfigError(f"{function.__qualname__} is `async def`: thread=True is for a plain blocking function.")
+            raise ConfigError(f"{name} is `async def`: thread=True is for a plain blocking function.")
         call: Handler = function
         decode: Callable[[msgspec.Raw], Any] = _ignore
         if takes(function, "(conn) or (conn, payload)", 1, 2) == 1:
@@ -61,7 +63,14 @@ class Route:
             decode = _decoder_of(function)
         inline = not (coroutine or thread)
         call = _threaded(call) if thread else call
-        return cls(type, function.__qualname__, call, decode, reply or f"{type}_response", auth, inline)
+        return cls(type, name, call, decode, reply or f"{type}_response", auth, inline)
+
+
+def underlying(function: Handler) -> Handler:
+    """The function in a partial or in an object that can be called: it has the name, the hints and the `async`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def takes(function: Handler, form: str, least: int, most: int) -> int:
@@ -71,10 +80,14 @@ def takes(function: Handler, form: str, least: int, most: int) -> int:
         ConfigError: fewer than `least` or more than `most`; the message names the form.
     """
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+    everything = inspect.signature(function).parameters.values()
+    parameters = [p for p in everything if p.kind in kinds]
     needed = sum(p.default is inspect.Parameter.empty for p in parameters)
-    if needed > most or len(parameters) < least:
-        raise ConfigError(f"{function.__qualname__} must take {form}, not {inspect.signature(function)}.")
+    foreign = any(
+        type(p.default).__name__ == "Depends" or (p.kind is p.KEYWORD_ONLY and p.default is p.empty) for p in everything
+    )
+    if needed > most or len(parameters) < least or foreign:  # FastAPI calls its routes, we call handlers
+        raise ConfigError(f"{underlying(function).__qualname__} must take {form}, not {inspect.signature(function)}.")
     return min(len(parameters), most)
 
 
@@ -86,6 +99,8 @@ def payload_decoder(kind: Any) -> Callable[[msgspec.Raw], Any]:
     """
     if kind is msgspec.Raw:
         return lambda raw: raw
+    if kind is object:
+        kind = Any
     if hasattr(kind, "model_validate_json"):
         return _model_decoder(kind)
     try:
@@ -93,18 +108,31 @@ def payload_decoder(kind: Any) -> Callable[[msgspec.Raw], Any]:
         decode = msgspec.json.Decoder(wire).decode
     except (TypeError, UsageError) as error:
         raise ConfigError(f"{kind!r} cannot be read from JSON: {error}") from None
+    # msgspec takes any class on trust; what it calls custom would fail with the first message.
+    if "CustomType(" in repr(msgspec.inspect.type_info(wire)):
+        raise ConfigError(f"{kind!r} cannot be read from JSON: use a Struct, a dataclass or a model at the top.")
 
     def read(raw: msgspec.Raw) -> Any:
         try:
             return decode(raw)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            if not bytes(raw):
-                raise RequestError("invalid_payload", "This type needs a payload.", "payload") from None
-            raise invalid_payload(error) from None
+            if bytes(raw):
+                raise invalid_payload(error) from None
+        try:
+            return decode(b"null")
+        except (msgspec.MsgspecError, ValueError):
+            raise RequestError("invalid_payload", "This type needs a payload.", "payload") from None
 
     if wire is kind:
         return read
-    return lambda raw: from_wire(read(raw))
+
+    def convert(raw: msgspec.Raw) -> Any:
+        try:
+            return from_wire(read(raw))
+        except (ValueError, TypeError) as error:  # the type's own check of its values
+            raise invalid_payload(error) from None
+
+    return convert
 
 
 def _model_decoder(model: Any) -> Callable[[msgspec.Raw], Any]:
@@ -115,27 +143,36 @@ def _model_decoder(model: Any) -> Callable[[msgspec.Raw], Any]:
             return model.model_validate_json(bytes(raw) or b"null")
         except ValueError as error:
             first = error.errors(include_input=False, include_url=False)[0]  # type: ignore[attr-defined]
-            field = ".".join(str(part) for part in first["loc"]) or None
-            where = f"payload.{field}" if field else "payload"
-            raise RequestError("invalid_payload", f"{where}: {first['msg']}.", field) from None
+            path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+            reason = first["msg"].replace(f" {first.get('ctx', {}).get('tag')!r}", "")  # the one word it repeats
+            raise RequestError("invalid_payload", f"payload{path}: {reason}.", path.removeprefix(".") or None) from None
 
     return read
 
 
 def _decoder_of(function: Handler) -> Callable[[msgspec.Raw], Any]:
+    default = list(inspect.signature(function).parameters.values())[1].default
     try:
-        return payload_decoder(_payload_type(function))
+        read = payload_decoder(_payload_type(function))
     except ConfigError as error:
-        raise ConfigError(f"{function.__qualname__}: {error}") from None
+        raise ConfigError(f"{underlying(function).__qualname__}: {error}") from None
+    return read if default is inspect.Parameter.empty else lambda raw: read(raw) if bytes(raw) else default
 
 
 def _payload_type(function: Handler) -> Any:
     """The annotation of the second parameter; Any where there is none."""
-    name = list(inspect.signature(function).parameters)[1]
+    name, parameter = list(inspect.signature(function).parameters.items())[1]
+    if parameter.annotation is inspect.Parameter.empty:
+        return Any
+    # This one alone: the others may be known to type checkers only.
+    alone = types.SimpleNamespace(__annotations__={name: parameter.annotation})
+    scope = getattr(underlying(function), "__globals__", {})
     try:
-        return get_type_hints(function, localns=_declaring_frame(), include_extras=True).get(name, Any)
+        return get_type_hints(alone, globalns=scope, localns=_declaring_frame(), include_extras=True)[name]
     except NameError as error:
-        raise ConfigError(f"{function.__qualname__}: annotation of {name!r} is unknown here: {error}.") from None
+        raise ConfigError(
+            f"{underlying(function).__qualname__}: annotation of {name!r} is unknown here: {error}."
+        ) from None
 
 
 def _declaring_frame() -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hubbub.errors import UsageError
 
 if TYPE_CHECKING:
+    from hubbub.node.connection import Connection
     from hubbub.node.hub import Hub
     from hubbub.node.receipt import Receipt
 
@@ -34,9 +35,9 @@ class Sync:
         """See `Hub.publish`."""
         return self._run(self._hub.publish(channel, event, data))
 
-    def broadcast(self, type: str, payload: Any = None) -> Receipt:
+    def broadcast(self, type: str, payload: Any = None, exclude: Connection | str | None = None) -> Receipt:
         """See `Hub.broadcast`."""
-        return self._run(self._hub.broadcast(type, payload))
+        return self._run(self._hub.broadcast(type, payload, exclude))
 
     def send_to_user(self, user_id: str, type: str, payload: Any = None) -> Receipt:
         """See `Hub.send_to_user`."""

@@ -6,21 +6,26 @@ pays for one only when it waits.
 
 Rules of this file:
 1. The lead worker is the one that has not waited yet; only it takes jobs.
-2. A worker that waited, was cancelled or has a changed context ends with its job: nothing leaks into the next.
+2. Every worker starts with an empty context. One that waited, was cancelled or has variables in its context ends with
+   its job: nothing leaks into the next.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any, cast
 
 __all__ = ["Job", "Workers"]
 
+logger = logging.getLogger("hubbub.workers")
+
 TURN = 64
+STUBBORN = 1.0  # seconds for a cancelled job to end
 
 
 class Job:
@@ -74,6 +79,11 @@ class Workers:
                 job.overdue = True
                 job.cancel()
 
+    @property
+    def running_here(self) -> bool:
+        """Whether the caller is one of the jobs."""
+        return asyncio.current_task() in self._tasks
+
     async def stop(self, deadline: float) -> None:
         """Let everything end until `deadline`, in the loop's seconds; then cancel it and wait for that."""
         try:
@@ -84,12 +94,20 @@ class Workers:
             pass
         for job in [*self._jobs, *self.waiting]:
             job.cancel()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STUBBORN)
+        if self._tasks:
+            logger.error("%d handlers do not let themselves be cancelled: left behind", len(self._tasks))
+
+    def reset(self) -> None:
+        """Forget what a loop that is dead has left."""
+        self._lead = self._current = None
+        for kept in (self._jobs, self._tasks, self.waiting):
+            kept.clear()
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        task = self._lead = loop.create_task(self._work())
+        task = self._lead = loop.create_task(self._work(), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         # Runs right after the worker's first step: if a job is unfinished then, it waits for something.
@@ -105,7 +123,7 @@ class Workers:
             self._start()
 
     async def _work(self) -> None:
-        task, clean, jobs = asyncio.current_task(), copy_context(), self._jobs
+        task, jobs = asyncio.current_task(), self._jobs
         assert task is not None
         for _ in range(TURN):
             if not jobs:
@@ -116,7 +134,10 @@ class Workers:
             try:
                 if not job.dropped:
                     result = await job.call(*job.args)
-            except (Exception, asyncio.CancelledError) as failure:
+            except GeneratorExit:
+                job.task = None
+                raise  # the loop is gone, and nobody is left to tell
+            except BaseException as failure:
                 error = failure
             job.task = None
             waited = self._current is not job
@@ -124,6 +145,11 @@ class Workers:
                 self.waiting.discard(job)
             else:
                 self._current = None
-            job.done(result, error)
-            if waited or copy_context() != clean or task.cancelling():
+            if len(copy_context()):
+                Context().run(job.done, result, error)
+            else:
+                job.done(result, error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise error
+            if waited or len(copy_context()) or task.cancelling():
                 return

@@ -35,8 +35,8 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope, of either kind."""
+        self._hub.start()  # an app without lifespan starts with its first request
         if scope["type"] == "websocket":
-            self._hub.start()  # an app without lifespan starts with its first client
             await self._connect(scope, receive, send)
         else:
             await serve_page(self._hub.path, scope, send)
@@ -77,7 +77,9 @@ class Door:
         """Serve one scope."""
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
-        elif self._is_ours(scope):
+            return
+        self.hub.start()  # an app without lifespan starts with its first request
+        if self._is_ours(scope):
             await self._endpoint(scope, receive, send)
         else:
             await self.app(scope, receive, send)

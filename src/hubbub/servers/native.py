@@ -51,7 +51,6 @@ class NativeTransport(asyncio.Protocol):
         "_rest",
         "_said",
         "_socket",
-        "buffered",
         "form",
         "limits",
         "paused",
@@ -78,13 +77,17 @@ class NativeTransport(asyncio.Protocol):
         self._rest = b""
         self._said = False
         self.paused = socket.get_write_buffer_size() > 0  # what was answered before on this socket
-        self.buffered = 0
         self.registered: set[Any] | None = None
         self._fd = _descriptor(socket)
         # asyncio's and uvloop's TLS call an empty buffer full where the limit is 0.
         socket.set_write_buffer_limits(high=0 if socket.get_extra_info("sslcontext") is None else 1)
 
     # `contracts.Transport`
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in the loop's transport."""
+        return self._socket.get_write_buffer_size() if self.paused else 0
 
     def write(self, data: Any) -> None:
         """Give bytes to the kernel, and what it does not take to the loop."""
@@ -104,10 +107,7 @@ class NativeTransport(asyncio.Protocol):
             return  # nothing comes behind a close frame (section 5.5.1)
         if self._socket.is_closing():
             return  # the loop would log each write to a socket that failed
-        self.buffered = len(data)
         self._socket.write(data)
-        if not self.paused:
-            self.buffered = 0
 
     @property
     def closing(self) -> bool:
@@ -166,7 +166,6 @@ class NativeTransport(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The kernel has taken everything."""
         self.paused = False
-        self.buffered = 0
         if self._pong is not None:
             pong, self._pong = self._pong, None
             self.write(build_frame(Opcode.PONG, pong))

@@ -58,6 +58,9 @@ class AsgiSocket:
         while not self._events:
             self._arrived.clear()
             await self._arrived.wait()
+        if self._events[0]["type"] == "websocket.disconnect":
+            self._arrived.set()  # it is the last event, for everybody who waits
+            return self._events[0]
         event = self._events.popleft()
         if len(self._events) < QUEUE:
             self._transport.resume_reading()
