@@ -260,6 +260,15 @@ async def test_a_goodbye_comes_behind_what_was_sent(hub: Hub) -> None:
     assert connection.state.name == "CLOSED"
 
 
+@pytest.mark.parametrize("code", [-1, 0, 42, 999, 1004, 2000, 5000, 70_000])
+async def test_a_code_that_cannot_be_sent_is_refused(hub: Hub, code: int) -> None:
+    connection, transport = open_connection(hub)
+    with pytest.raises(UsageError, match=f"{code} cannot be sent"):
+        connection.close(code)
+    assert connection.is_open
+    assert transport.closes == []
+
+
 async def test_a_goodbye_waits_until_the_client_reads(hub: Hub) -> None:
     connection, transport = open_connection(hub)
     transport.pause()

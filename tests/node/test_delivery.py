@@ -89,6 +89,11 @@ async def test_what_nobody_hears_is_not_noted(hub: Hub) -> None:
     assert not hub.node.delivery.noted
 
 
+async def test_nor_is_what_is_sent_to_all_where_nobody_is(hub: Hub) -> None:
+    assert (await hub.broadcast("x")).connections == 0
+    assert not hub.node.delivery.noted
+
+
 # --- Ahead of the tick -----------------------------------------------------------------------------------------------
 
 

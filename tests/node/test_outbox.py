@@ -195,6 +195,18 @@ async def test_what_is_noted_counts_with_the_tick() -> None:
         assert not connection.is_open
 
 
+async def test_whoever_is_ended_by_what_was_noted_subscribes_to_nothing_more() -> None:
+    async with Hub(limits=Limits(send_queue=1000), timeouts=SOON).running() as hub:
+        connection, transport = client(hub)
+        connection.subscribe("news")
+        transport.pause()
+        await hub.publish("news", "a", "x" * 2000)
+        assert not connection.subscribe("sport")
+        assert not connection.is_open
+        assert hub.local.subscribers("sport") == []
+        assert connection.channels == []
+
+
 async def test_the_message_that_does_not_fit_is_not_queued() -> None:
     async with Hub(limits=Limits(send_queue=1000), timeouts=SOON).running() as hub:
         connection, transport = client(hub)

@@ -267,6 +267,7 @@ def test_a_complaint_never_repeats_the_input(kind: Any, payload: Any) -> None:
     ("kind", "payload"),
     [
         pytest.param(Owner, {"pet": {"kind": SECRET}}, id="the tag of a pydantic union"),
+        pytest.param(Owner, {"pet": {"kind": f"it's \n{SECRET}"}}, id="a tag with a quote and a newline"),
         pytest.param(Tagged | Other, {"type": SECRET}, id="the tag of a Struct"),
         pytest.param(Color, SECRET, id="enum"),
         pytest.param(Model, SECRET, id="no object"),
@@ -426,6 +427,15 @@ def only_stars(*args: Any, **kwargs: Any) -> None: ...
 def unknown_type(conn: Connection, payload: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
 
+def no_attribute(conn: Connection, payload: json.Nowhere) -> None: ...  # type: ignore[name-defined]
+
+
+def no_syntax(conn: Connection, payload: Any) -> None: ...
+
+
+no_syntax.__annotations__["payload"] = "1 +"
+
+
 def strange(conn: Connection, payload: Strange) -> None: ...
 
 
@@ -450,6 +460,8 @@ def untagged(conn: Connection, payload: Item | Order) -> None: ...
         (needs_keyword, r"must take \(conn\) or \(conn, payload\)"),
         (only_stars, r"must take \(conn\) or \(conn, payload\)"),
         (unknown_type, "annotation of 'payload' is unknown here: name 'Nowhere' is not defined"),
+        (no_attribute, "annotation of 'payload' is unknown here: module 'json' has no attribute 'Nowhere'"),
+        (no_syntax, "annotation of 'payload' is unknown here"),
         (strange, "Strange.* cannot be read from JSON"),
         (strange_inside, "Strange.* cannot be read from JSON"),
         (models, "Model.* cannot be read from JSON"),
@@ -462,6 +474,19 @@ def test_what_cannot_be_a_handler_is_refused_by_its_name(hub: Hub, function: Cal
         hub.on("a")(function)
     assert function.__name__ in str(caught.value)
     assert "a" not in hub.node.dispatcher.routes
+
+
+def test_a_struct_whose_fields_cannot_be_known_is_refused_by_the_name_of_the_handler(hub: Hub) -> None:
+    class Inner(Struct):
+        some_value: int
+
+    class Outer(Struct):
+        some_inner: Inner
+
+    def handle(conn: Connection, payload: Outer) -> None: ...
+
+    with pytest.raises(ConfigError, match=r"handle: .*Outer.* cannot be read from JSON: .*'Inner'"):
+        hub.on("a")(handle)
 
 
 @pytest.mark.parametrize("function", [coroutine, Handlers().coroutine_method, LaterHandler()])

@@ -15,7 +15,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from hubbub import Connection, Handshake, Hub, Timeouts
+from hubbub import Connection, Handshake, Hub, Limits, Timeouts
 from hubbub.servers.native import NativeTransport
 from tests.core.wire import frame
 from tests.servers.places import PLACES, PLAIN, Place, Watcher, stop_shared
@@ -380,7 +380,7 @@ async def test_shutdown_while_the_app_still_decides_refuses(plain: Place, caplog
 
 async def test_a_socket_that_is_full_is_taken_over_as_such(place: Place) -> None:
     """The client has not read an earlier answer yet: the 101 must wait behind it, and all that follows too."""
-    hub, app = hub_in_an_app()
+    hub, app = hub_in_an_app(limits=Limits(send_queue=10_000_000))
     app.add_route("/big", lambda request: PlainTextResponse("x" * 8_000_000))
     async with place.sharing(app) as server, RawClient.open(server, **place.client) as client:
         before = server.server.server_state.total_requests
@@ -397,6 +397,22 @@ async def test_a_socket_that_is_full_is_taken_over_as_such(place: Place) -> None
         await client.recv_json("welcome")
         assert [await client.recv_json("news") for _ in range(3)] == [0, 1, 2]
         assert (await client.ask("echo", 1))["payload"] == 1
+
+
+async def test_a_socket_that_is_too_full_is_closed_behind_its_101(plain: Place) -> None:
+    _, app = hub_in_an_app()
+    app.add_route("/big", lambda request: PlainTextResponse("x" * 16_000_000))
+    async with plain.sharing(app) as server, RawClient.open(server) as client:
+        before = server.server.server_state.total_requests
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a stream's transport can
+        client.write(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+        await until(lambda: server.server.server_state.total_requests > before)
+        client.write(request(server, "/ws", KEY))
+        await until(lambda: server.server.server_state.connections and not server.server.server_state.tasks)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert len((await client.recv_answer()).body) == 16_000_000
+        assert (await client.recv_answer()).status == 101
+        await client.expect_close(4002)
 
 
 async def test_a_client_that_reads_late_gets_everything_in_order(place: Place) -> None:

@@ -31,7 +31,7 @@ class Sync:
         self._hub = hub
         self._timeout = timeout
 
-    def publish(self, channel: str, event: str, data: Any = None) -> Receipt:
+    def publish(self, channel: str, event: str | None, data: Any = None) -> Receipt:
         """See `Hub.publish`."""
         return self._run(self._hub.publish(channel, event, data))
 

@@ -166,7 +166,12 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._head is None or self.socket is not None:
             raise RuntimeError("prepare and accept a WebSocket before taking it over")
         head = self._open(connection)
-        connection.accept(self._native(), handshake, head)
+        native = self._native()
+        if native.paused:
+            self.transport.write(head)  # an earlier answer is still unread: what the hub queues may be dropped for that
+            connection.accept(native, handshake)
+        else:
+            connection.accept(native, handshake, head)
 
     # Inside
 
