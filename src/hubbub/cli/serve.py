@@ -9,7 +9,8 @@ import os
 import socket
 import sys
 import traceback
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,8 +37,8 @@ def serve(
     next_free_port: Annotated[bool, typer.Option(help="Take the next free port if this one is busy.")] = False,
     reload: Annotated[bool, typer.Option(help="Restart when a Python file changes (for development).")] = False,
     access_log: Annotated[bool, typer.Option(help="Log every HTTP request.")] = False,
-    ssl_certfile: Annotated[str | None, typer.Option(help="Certificate for HTTPS and WSS.")] = None,
-    ssl_keyfile: Annotated[str | None, typer.Option(help="Private key of the certificate.")] = None,
+    ssl_certfile: Annotated[Path | None, typer.Option(exists=True, help="Certificate for HTTPS and WSS.")] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(exists=True, help="Private key of the certificate.")] = None,
 ) -> None:
     """Serve an ASGI app and the hubs inside it."""
     try:
@@ -45,25 +46,24 @@ def serve(
     except ConfigError as error:
         raise _stop(str(error)) from None
     sys.path.insert(0, os.getcwd())
-    listener = _listen(host, settings.port if port is None else port, next_free_port)
-    try:
-        from hubbub.servers.server import Server, configure
-    except ModuleNotFoundError as error:
-        raise _stop(f'{error.name} is not installed: pip install "hubbub[server]"') from None
-    options: dict[str, Any] = {"access_log": access_log, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
-    config = configure(app, reload=reload, **options)
-    banner = _Banner(app, listener, tls=ssl_certfile is not None, env=settings.deploy_env)
-    if reload:
+    with _listen(host, settings.port if port is None else port, next_free_port) as listener:
+        try:
+            from hubbub.servers.server import Server, configure
+        except ModuleNotFoundError as error:
+            raise _stop(f'{error.name} is not installed: pip install "hubbub[server]"') from None
+        files = {"ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
+        config = configure(app, reload=reload, access_log=access_log, **files)
+        banner = _Banner(app, listener, tls=ssl_certfile is not None, env=settings.deploy_env)
+        _run(Server(config, started=banner.show), listener, app)
+
+
+def _run(server: Server, listener: socket.socket, app: str) -> None:
+    if server.config.should_reload:
         from uvicorn.supervisors import ChangeReload
 
-        banner.show()
-        ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
+        ChangeReload(server.config, target=server.run, sockets=[listener]).run()
         return
     _import(app)
-    _run(Server(config, started=banner.show), listener)
-
-
-def _run(server: Server, listener: socket.socket) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     if not server.started:

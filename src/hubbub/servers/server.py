@@ -9,8 +9,8 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -71,7 +71,8 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, started: Callable[[], None] | None = None) -> None:
         super().__init__(config)
         self._on_started = started
-        self._stopping: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._stop: asyncio.Task[None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app, then listen with a short TLS handshake (uvicorn leaves it at 60 s)."""
@@ -94,20 +95,28 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Own the signals: uvicorn would close every socket by itself and raise the signal again."""
-        loop = asyncio.get_running_loop()
         if threading.current_thread() is not threading.main_thread():
             yield
-        elif sys.platform == "win32":
-            before = {number: signal.signal(number, self._on_windows(loop)) for number in SIGNALS}
+            return
+        # Not the loop's own handlers: it may be the loop that hangs.
+        loop, told = asyncio.get_running_loop(), threading.Lock()
+        told.acquire()
+        threading.Thread(target=_force, args=(told,), daemon=True).start()
+
+        def signalled(number: int, frame: Any) -> None:
+            """Stop in order; at once when told a second time. It runs between any two instructions: it does little."""
+            if self._stopping or not self.started:
+                os._exit(128 + number)
+            self._stopping = True
+            told.release()
+            loop.call_soon_threadsafe(self._begin_to_stop)
+
+        before = {number: signal.signal(number, signalled) for number in SIGNALS}
+        try:
             yield
+        finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        else:
-            for number in SIGNALS:
-                loop.add_signal_handler(number, self._signalled, number)
-            yield
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
 
     async def stop(self) -> None:
         """Take no new connections, let the hubs say goodbye, then let uvicorn end HTTP and the lifespan."""
@@ -121,23 +130,13 @@ class Server(uvicorn.Server):
     def _protocol(self) -> asyncio.Protocol:
         return FrontProtocol(self.config, self.server_state, self.lifespan.state)
 
-    def _on_windows(self, loop: asyncio.AbstractEventLoop) -> Callable[[int, Any], None]:
-        def handler(number: int, frame: Any) -> None:
-            loop.call_soon_threadsafe(self._signalled, number)
-
-        return handler
-
-    def _signalled(self, number: int) -> None:
-        """Stop in order; at once when told a second time."""
-        if self._stopping is not None or not self.started:
-            os._exit(128 + number)
-        # A thread, because the loop may be what hangs.
-        timer = threading.Timer(FORCED_EXIT, _force)
-        timer.daemon = True
-        timer.start()
-        self._stopping = asyncio.get_running_loop().create_task(self.stop())
+    def _begin_to_stop(self) -> None:
+        self._stop = asyncio.get_running_loop().create_task(self.stop())
 
 
-def _force() -> None:
-    logger.error("not stopped after %.0f s: exit now", FORCED_EXIT)
+def _force(told: threading.Lock) -> None:
+    """Wait for the first signal, and for what it begins no longer than `FORCED_EXIT`."""
+    told.acquire()
+    time.sleep(FORCED_EXIT)
+    logger.error("not stopped after %g s: exit now", FORCED_EXIT)
     os._exit(1)
