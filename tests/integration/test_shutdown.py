@@ -16,6 +16,7 @@ from tests.serving import Process, RawClient, RunningServer, free_port, process
 
 APP = """
 import asyncio
+import os
 import time
 from contextlib import asynccontextmanager
 from starlette.applications import Starlette
@@ -24,7 +25,8 @@ from starlette.routing import Route, WebSocketRoute
 from hubbub import Hub
 from hubbub.servers import server
 
-server.FORCED_EXIT = 0.5
+server.FORCED_EXIT = float(os.environ.get("FORCED_EXIT", server.FORCED_EXIT))
+gone = asyncio.Event()
 
 def say(text):
     print(text, flush=True)
@@ -36,7 +38,8 @@ async def lifespan(app):
 
 async def slow(request):
     say("request")
-    await asyncio.sleep(0.2)
+    await gone.wait()
+    await asyncio.sleep(0.3)
     say("answer")
     return PlainTextResponse("slow")
 
@@ -77,6 +80,7 @@ def block(conn):
 async def closed(conn, code, reason):
     await asyncio.sleep(0.05)
     say(f"closed {code}")
+    gone.set()
 """
 
 
@@ -123,7 +127,7 @@ async def test_handlers_may_finish(here: Path) -> None:
         client.send_json("work")
         await running.says("working")
         running.child.terminate()
-        await asyncio.sleep(0.3)
+        await running.says("worked")
         await client.expect_close(1001)
         assert await running.end() == 0
     assert after_the_banner(running) == ["working", "worked", "closed 1001", "app down"]
@@ -137,35 +141,32 @@ async def test_who_does_not_answer_is_cut_and_what_hangs_is_stopped(here: Path) 
         running.child.terminate()
         assert (await client.recv_close()).code == 1001
         await client.expect_end()
-        assert 0.1 < time.monotonic() - started < 0.5
+        assert 0.15 < time.monotonic() - started < 3
         assert await running.end() == 0
     assert after_the_banner(running) == ["hanging", "stopped", "closed 1001", "app down"]
     assert running.err == ""
 
 
 async def test_a_request_without_end_is_left(here: Path) -> None:
-    async with served(here) as (running, server), RawClient.open(server) as browser:
+    async with served(here, FORCED_EXIT="0.5") as (running, server), RawClient.open(server) as browser:
         browser.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         await running.says("request")
-        async with RawClient.join(server) as client:
-            running.child.terminate()
-            await client.expect_close(1001)
+        running.child.terminate()
         assert await running.end() == 1
     assert "not stopped after 0.5 s: exit now" in running.err
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
 async def test_a_loop_that_hangs_is_left(here: Path, again: bool) -> None:
-    async with served(here) as (running, server), RawClient.join(server) as client:
+    forced = {} if again else {"FORCED_EXIT": "0.5"}
+    async with served(here, **forced) as (running, server), RawClient.join(server) as client:
         client.send_json("block")
         await running.says("blocking")
-        started = time.monotonic()
         running.child.terminate()
         if again:
             await asyncio.sleep(0.1)
             running.child.terminate()
         assert await running.end() == (128 + signal.SIGTERM if again else 1)
-        assert time.monotonic() - started < (0.4 if again else 2)
     assert ("not stopped after 0.5 s: exit now" in running.err) is not again
 
 
@@ -176,7 +177,7 @@ async def test_a_second_signal_exits_at_once(here: Path) -> None:
         await client.recv_close()
         running.child.send_signal(signal.SIGINT)
         assert await running.end() == 128 + signal.SIGINT
-        assert time.monotonic() - started < 0.4
+        assert time.monotonic() - started < 3
     assert "app down" not in running.out
 
 

@@ -22,7 +22,7 @@ try:
 except ImportError:  # a platform without a compiled wheel: the same function in Python
     from websockets.utils import apply_mask
 
-__all__ = ["Event", "Opcode", "Parser", "build_close", "build_frame", "parse_close", "small_text"]
+__all__ = ["Event", "Opcode", "Parser", "build_close", "build_frame", "may_travel", "parse_close", "small_text"]
 
 
 class Opcode(IntEnum):
@@ -80,7 +80,7 @@ def build_close(code: int | None, reason: str = "") -> bytes:
     """
     if code is None or code in _NEVER_SENT:
         return build_frame(Opcode.CLOSE, b"")
-    if not _may_travel(code):
+    if not may_travel(code):
         raise UsageError(f"Close code {code} cannot be sent: use 1000-1003, 1007-1014 or 3000-4999.")
     text = reason.encode("utf-8", "replace")[:_REASON_SIZE].decode("utf-8", "ignore")
     return build_frame(Opcode.CLOSE, code.to_bytes(2, "big") + text.encode())
@@ -95,7 +95,7 @@ def parse_close(payload: bytes) -> tuple[int, str]:
     if not payload:
         return CloseCode.NO_STATUS.value, ""
     code = int.from_bytes(payload[:2], "big")  # one byte alone gives no valid code
-    if not _may_travel(code):
+    if not may_travel(code):
         raise _violation("invalid close code")
     try:
         return code, payload[2:].decode()
@@ -291,7 +291,7 @@ def _extended_length(field: bytes | bytearray) -> int:
     return length
 
 
-def _may_travel(code: int) -> bool:
+def may_travel(code: int) -> bool:
     """Whether an endpoint may send this close code (section 7.4, and the registry since)."""
     return 3000 <= code <= 4999 or 1000 <= code <= 1003 or 1007 <= code <= 1014
 

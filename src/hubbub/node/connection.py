@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubbub.core.channels import check_name
 from hubbub.core.envelope import encode
+from hubbub.core.frames import may_travel
 from hubbub.core.session import ConnectionState, Input, advance
 from hubbub.errors import CloseCode, RequestError, UsageError
 from hubbub.node.outbox import Outbox
@@ -122,9 +123,10 @@ class Connection:
         self._check_thread("subscribe")
         limits, outbox = self.node.limits, self.outbox
         check_name(channel, limits.channel_name)
+        if self.state is ConnectionState.OPEN:
+            self.node.delivery.drain(outbox)
         if self.state is not ConnectionState.OPEN:
             return False
-        self.node.delivery.drain(outbox)
         if len(outbox.channels) >= limits.channels and channel not in self.channels:
             raise RequestError("channel_limit", f"One connection may have {limits.channels} channels.", "channel")
         return self.node.channels.subscribe(outbox, channel)
@@ -226,10 +228,15 @@ class Connection:
         Args:
             code: why, see `CloseCode`.
             reason: at most 123 bytes for the client's developer.
+
+        Raises:
+            UsageError: a code that no endpoint may send, or another thread than the hub's.
         """
         if self.state not in (ConnectionState.CONNECTING, ConnectionState.OPEN):
             return
         self._check_thread("close")
+        if not may_travel(code):
+            raise UsageError(f"Close code {code} cannot be sent: use 1000-1003, 1007-1014 or 3000-4999.")
         if self.outbox is not None:
             self.node.delivery.drain(self.outbox)
         if self.close_reason is not None:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import inspect
+import re
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from hubbub.errors import ConfigError, RequestError, UsageError
 __all__ = ["Handler", "Route", "payload_decoder", "takes", "underlying"]
 
 Handler = Callable[..., Any]
+
+TAG = re.compile(r"(?<=^Input tag) '.*'(?= found)", re.DOTALL)  # all that pydantic repeats of the input
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def payload_decoder(kind: Any) -> Callable[[msgspec.Raw], Any]:
     try:
         wire = twin(kind)
         decode = msgspec.json.Decoder(wire).decode
-    except (TypeError, UsageError) as error:
+    except (TypeError, NameError, AttributeError, UsageError) as error:
         raise ConfigError(f"{kind!r} cannot be read from JSON: {error}") from None
     # msgspec takes any class on trust; what it calls custom would fail with the first message.
     if "CustomType(" in repr(msgspec.inspect.type_info(wire)):
@@ -144,7 +147,7 @@ def _model_decoder(model: Any) -> Callable[[msgspec.Raw], Any]:
         except ValueError as error:
             first = error.errors(include_input=False, include_url=False)[0]  # type: ignore[attr-defined]
             path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-            reason = first["msg"].replace(f" {first.get('ctx', {}).get('tag')!r}", "")  # the one word it repeats
+            reason = TAG.sub("", first["msg"])
             raise RequestError("invalid_payload", f"payload{path}: {reason}.", path.removeprefix(".") or None) from None
 
     return read
@@ -169,7 +172,7 @@ def _payload_type(function: Handler) -> Any:
     scope = getattr(underlying(function), "__globals__", {})
     try:
         return get_type_hints(alone, globalns=scope, localns=_declaring_frame(), include_extras=True)[name]
-    except NameError as error:
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise ConfigError(
             f"{underlying(function).__qualname__}: annotation of {name!r} is unknown here: {error}."
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = ["AsgiSocket"]
 QUEUE = 32
 CLOSE_TIMEOUT = 10.0
 BURST = 64 * 1024
+EARLY = 0.01  # seconds: timers are not exact
 
 Event = dict[str, Any]
 
@@ -37,6 +39,7 @@ class AsgiSocket:
         self._transport: NativeTransport
         self._timer: asyncio.TimerHandle | None = None
         self._heard = self._loop.time()
+        self._pinged = -math.inf
         self._burst = 0
         self._finished = False
         self.closed = False
@@ -49,7 +52,7 @@ class AsgiSocket:
         if not transport.paused:
             self._writable.set()
         if self._ping_interval:
-            self._timer = self._loop.call_later(self._ping_interval, self._ping)
+            self._timer = self._loop.call_later(self._ping_interval, self._look)
 
     # The app's side
 
@@ -156,20 +159,20 @@ class AsgiSocket:
             if len(self._events) >= QUEUE:
                 self._transport.pause_reading()
 
-    def _ping(self) -> None:
-        """Ping when it was silent, or end it when it stayed so after the last ping."""
+    def _look(self) -> None:
+        """Ping where it was silent, and end it where a ping brought nothing."""
         assert self._ping_interval is not None
         now = self._loop.time()
-        if len(self._events) >= QUEUE:
-            self._heard = max(self._heard, now - self._ping_interval)  # we do not read: nothing can be heard
-        silent = now - self._heard
-        if self._ping_timeout is not None and silent >= self._ping_interval + self._ping_timeout:
+        held = len(self._events) >= QUEUE  # we do not read: nothing can be heard
+        if self._ping_timeout is not None and self._heard < self._pinged and not held:
             self.close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
             return
-        if silent >= self._ping_interval:
+        rest = self._heard + self._ping_interval - now
+        if held or rest < EARLY:
             self._transport.ping()
-        least = min(self._ping_interval, self._ping_timeout or self._ping_interval)
-        self._timer = self._loop.call_later(max(self._ping_interval - silent, least), self._ping)
+            self._pinged = now
+            rest = self._ping_timeout or self._ping_interval
+        self._timer = self._loop.call_later(rest, self._look)
 
     def _cut_later(self) -> None:
         """No more pings; the socket may end by itself for a while."""
