@@ -415,8 +415,9 @@ async def test_answers_find_their_question(hub: Hub) -> None:
 @pytest.mark.parametrize("timeout", [0, 0.001])
 async def test_no_answer_in_time(hub: Hub, timeout: float) -> None:
     connection, transport = open_connection(hub)
-    with pytest.raises(RequestTimeout, match="did not answer 'question'"):
-        await connection.request("question", timeout=timeout)
+    async with asyncio.timeout(1):
+        with pytest.raises(RequestTimeout, match="did not answer 'question'"):
+            await connection.request("question", timeout=timeout)
     say(connection, "response", "late", transport.messages[0]["id"])
     say(connection, "response", "unasked", "x")
     say(connection, "response", "no id")

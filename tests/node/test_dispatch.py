@@ -10,8 +10,8 @@ from typing import Any, Literal
 import pytest
 
 from hubbub import CloseCode, Connection, Hub, Limits, RequestError, RequestTimeout, Timeouts
-from hubbub.node import dispatch, node
-from tests.fakes import open_connection, say, tick
+from hubbub.node import dispatch, node, workers
+from tests.fakes import RecordingTransport, open_connection, say, tick
 
 Kind = Literal["plain", "coroutine", "waiting", "thread"]
 KINDS: list[Kind] = ["plain", "coroutine", "waiting", "thread"]
@@ -190,6 +190,17 @@ async def test_reading_pauses_at_the_bound_and_goes_on_below(in_flight: int) -> 
             gate.set()
         await transport.heard("wait_response", in_flight + 1)
         assert transport.payloads("wait_response") == list(range(in_flight + 1))
+
+
+async def test_with_one_in_flight_reading_goes_on_when_nothing_waits() -> None:
+    async with Hub(limits=Limits(in_flight=1)).running() as hub:
+        handle(hub, "a", "waiting", numbered)
+        connection, transport = open_connection(hub)
+        for number in range(4):
+            say(connection, "a", number)
+        assert not transport.reading
+        await transport.heard("a_response", 4)
+        assert transport.reading
 
 
 async def test_a_connection_that_goes_while_it_is_held_back(hub: Hub) -> None:
@@ -439,13 +450,16 @@ async def test_a_handler_that_takes_too_long_is_stopped(hub: Hub) -> None:
     assert (await hub.stats())["handlerTimeouts"] == 1
 
 
-async def test_a_handler_that_will_not_be_stopped_gets_no_second_answer(hub: Hub) -> None:
+async def test_a_handler_that_will_not_be_stopped_at_once_gets_no_second_answer(hub: Hub) -> None:
+    ended: list[str] = []
+
     @hub.on("wait")
     async def wait(conn: Connection) -> str:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            await tick(2)
+            await tick(3)
+        ended.append("by myself")
         return "ended by myself"
 
     connection, transport = open_connection(hub)
@@ -453,8 +467,11 @@ async def test_a_handler_that_will_not_be_stopped_gets_no_second_answer(hub: Hub
     say(connection, "echo", 1)
     await tick(2)
     hub.node.beat(later(31))
+    await tick(2)
+    hub.node.beat(later(32))
     await transport.heard("echo_response")
     assert transport.types == ["error", "echo_response"]
+    assert ended == ["by myself"]
 
 
 async def test_time_counts_from_the_start_of_a_handler(hub: Hub) -> None:
@@ -522,7 +539,9 @@ async def test_a_plain_handler_that_holds_the_loop_is_named(
 
 
 @pytest.mark.parametrize("kind", COROUTINES)
-async def test_a_handler_is_cancelled_when_its_connection_goes(hub: Hub, kind: Kind) -> None:
+async def test_a_handler_is_cancelled_when_its_connection_goes(
+    hub: Hub, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
     events: list[str] = []
 
     @hub.on("wait")
@@ -542,6 +561,7 @@ async def test_a_handler_is_cancelled_when_its_connection_goes(hub: Hub, kind: K
     await tick(3)
     assert events == ["cancelled while CLOSED"]
     assert transport.messages == []
+    assert not caplog.records
     assert not hub.node.dispatcher.workers.waiting
 
 
@@ -572,6 +592,22 @@ async def test_a_handler_may_close_its_own_connection(hub: Hub) -> None:
     assert transport.closes == [(4500, "as you wish")]
     assert transport.messages == []
     assert hub.connection_count == 0
+
+
+async def test_what_waits_behind_a_goodbye_is_not_handled(hub: Hub) -> None:
+    calls: list[Any] = []
+
+    @hub.on("bye")
+    async def bye(conn: Connection) -> None:
+        conn.close()
+
+    hub.on("a")(lambda conn: calls.append("handled"))
+    connection, _ = open_connection(hub, transport=RecordingTransport(polite=False))
+    say(connection, "bye")
+    say(connection, "a")
+    await tick(3)
+    assert connection.state.name == "CLOSING"
+    assert calls == []
 
 
 async def test_a_handler_that_fails_behind_the_goodbye_is_in_the_log(
@@ -612,8 +648,11 @@ async def test_at_shutdown_handlers_have_until_its_end(swallows: bool, monkeypat
     assert events == ["cancelled"]
 
 
-async def test_a_handler_that_never_ends_does_not_hold_up_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_handler_that_never_ends_does_not_hold_up_shutdown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(node, "LAST_HOOKS", 0.02)
+    monkeypatch.setattr(workers, "STUBBORN", 0.02)
     over = asyncio.Event()
     hub = Hub(timeouts=Timeouts(shutdown=0.02))
 
@@ -628,9 +667,10 @@ async def test_a_handler_that_never_ends_does_not_hold_up_shutdown(monkeypatch: 
     hub.start()
     open_connection(hub)
     try:
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(1):
             await hub.shutdown()
         assert not hub.node.running
+        assert "do not let themselves be cancelled" in caplog.text
     finally:
         over.set()
         await tick(3)

@@ -355,7 +355,7 @@ async def test_a_hook_that_takes_too_long_is_stopped(hub: Hub, caplog: pytest.Lo
     assert "on_connect took too long" in caplog.text
 
 
-async def test_a_connection_that_goes_while_it_is_greeted(hub: Hub) -> None:
+async def test_a_connection_that_goes_while_it_is_greeted(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
     seen: list[str] = []
 
     @hub.on_connect
@@ -373,6 +373,7 @@ async def test_a_connection_that_goes_while_it_is_greeted(hub: Hub) -> None:
     await tick(3)
     assert sorted(seen) == ["closed", "greeted"]
     assert transport.messages == []
+    assert not caplog.records
 
 
 async def test_a_hook_may_close_the_connection_it_is_given(hub: Hub) -> None:

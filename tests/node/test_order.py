@@ -191,7 +191,7 @@ async def run(steps: list[Step]) -> None:
         assert hub.node.slow_consumers == 0
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(st.lists(STEPS, min_size=5, max_size=60))
 def test_every_client_receives_what_it_would_without_corks(steps: list[Step]) -> None:
     asyncio.run(run(steps))

@@ -187,7 +187,8 @@ class Connection:
         """
         if self._requests is None:
             self._requests = Requests()
-        return await self._requests.ask(self, type, payload, timeout or self.node.timeouts.request, returns)
+        seconds = self.node.timeouts.request if timeout is None else timeout
+        return await self._requests.ask(self, type, payload, seconds, returns)
 
     def answered(self, message: Incoming) -> None:
         """Take the client's `response` or `error` to a request of ours."""
