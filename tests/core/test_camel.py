@@ -112,6 +112,10 @@ class SnakeTree(Struct):
     children: list[SnakeTree] = []
 
 
+class Forest(Struct):
+    best_tree: SnakeTree
+
+
 class CamelTree(Struct, rename="camel"):
     node_value: int
     children: list[CamelTree] = []
@@ -311,6 +315,7 @@ def test_defaults_that_are_made_are_made_anew() -> None:
     [
         pytest.param(SnakeTree, 'SnakeTree contains itself: declare it with rename="camel"', id="contains itself"),
         pytest.param(list[SnakeTree], "SnakeTree contains itself", id="a list of those"),
+        pytest.param(Forest, "SnakeTree contains itself", id="holds one of those"),
         pytest.param(Box[int], 'Box has other names on the wire.*rename="camel"', id="generic"),
         pytest.param(Named, "Named has other names on the wire", id="TypedDict that holds one"),
         pytest.param(Pair, "Pair has other names on the wire", id="named tuple that holds one"),

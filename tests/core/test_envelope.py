@@ -175,6 +175,12 @@ def test_depth_is_counted_in_levels(limit: int) -> None:
         decode(nested(limit + 1), limit)
 
 
+def test_what_is_too_deep_for_any_reader_is_not_json() -> None:
+    with pytest.raises(RequestError) as caught:
+        decode(nested(100_000), 1_000_000)
+    assert caught.value.code == "bad_json"
+
+
 def test_objects_count_as_arrays_do() -> None:
     with pytest.raises(RequestError, match="nested deeper"):
         decode(b'{"type":"a","payload":{"b":[{"c":{}}]}}', 4)

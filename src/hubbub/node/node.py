@@ -40,6 +40,7 @@ class Node:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: int | None = None
         self.closing = False
+        self.stopped = False
         self.slow_consumers = 0
         self.timed_out = 0
         self.lag = 0.0
@@ -77,7 +78,7 @@ class Node:
             self._begin()
         self.loop = loop
         self.thread = threading.get_ident()
-        self.closing = False
+        self.closing = self.stopped = False
         self._empty = asyncio.Event()  # one for this loop
         self._schedule()
 
@@ -103,6 +104,7 @@ class Node:
         if self._timer is not None:
             self._timer.cancel()
         self.loop = self.thread = self._timer = None
+        self.stopped = True
 
     async def _all_gone(self) -> None:
         self._empty.clear()

@@ -107,7 +107,8 @@ class Workers:
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        task = self._lead = loop.create_task(self._work(), context=Context())
+        # Not `create_task`: with eager tasks each job would run inside of the one that submitted it.
+        task = self._lead = asyncio.Task(self._work(), loop=loop, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         # Runs right after the worker's first step: if a job is unfinished then, it waits for something.

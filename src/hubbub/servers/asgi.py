@@ -35,7 +35,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope, of either kind."""
-        self._hub.start()  # an app without lifespan starts with its first request
+        _start(self._hub)
         if scope["type"] == "websocket":
             await self._connect(scope, receive, send)
         else:
@@ -78,7 +78,7 @@ class Door:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
             return
-        self.hub.start()  # an app without lifespan starts with its first request
+        _start(self.hub)
         if self._is_ours(scope):
             await self._endpoint(scope, receive, send)
         else:
@@ -121,6 +121,12 @@ class Door:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _start(hub: Hub) -> None:
+    """Start a hub whose app has no lifespan with its first request; a late one does not wake it again."""
+    if not hub.node.stopped:
+        hub.start()
 
 
 class AsgiTransport:
