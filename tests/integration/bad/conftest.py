@@ -123,12 +123,18 @@ class Beside:
     async def _talk(self) -> None:
         async with RawClient.join(self._server) as client:
             while not self._stop.wait(0.01):  # nothing else runs in this loop
-                before = time.monotonic()
+                before, stolen = time.monotonic(), self._stolen()
                 assert (await client.ask("echo", self.answers))["payload"] == self.answers
-                self.slowest = max(self.slowest, time.monotonic() - before)
+                self.slowest = max(self.slowest, time.monotonic() - before - (self._stolen() - stolen))
                 self.answers += 1
                 self._open.set()
             await client.leave()
+
+    def _stolen(self) -> float:
+        """Seconds that the server and this thread were ready to run and had no processor: not the server's fault."""
+        child = getattr(self._server, "child", None)
+        places = ["thread-self"] if child is None else ["thread-self", str(child.pid)]
+        return sum(int(Path(f"/proc/{place}/schedstat").read_text().split()[1]) for place in places) / 1e9
 
     def __enter__(self) -> Beside:
         self._thread.start()
