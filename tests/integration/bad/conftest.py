@@ -103,7 +103,7 @@ class Target(RunningServer):
 class Beside:
     """A healthy connection: asks again and again, in a thread and a loop of its own, and keeps the slowest answer."""
 
-    def __init__(self, server: RunningServer) -> None:
+    def __init__(self, server: Target) -> None:
         self.slowest = 0.0
         self.answers = 0
         self.failure: BaseException | None = None
@@ -132,8 +132,7 @@ class Beside:
 
     def _stolen(self) -> float:
         """Seconds that the server and this thread were ready to run and had no processor: not the server's fault."""
-        child = getattr(self._server, "child", None)
-        places = ["thread-self"] if child is None else ["thread-self", str(child.pid)]
+        places = ("thread-self", self._server.child.pid)
         return sum(int(Path(f"/proc/{place}/schedstat").read_text().split()[1]) for place in places) / 1e9
 
     def __enter__(self) -> Beside:
