@@ -8,7 +8,7 @@ import pytest
 from hubbub import ConfigError, Hub, UsageError
 from hubbub.config import ATTACH, DOOR, Settings, load_settings
 
-NAMES = ["WS_PATH", "WS_HEARTBEAT_INTERVAL", "WS_SHUTDOWN_TIMEOUT", "PORT", "DEPLOY_ENV"]
+NAMES = [name.upper() for name in Settings.model_fields]
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,49 @@ def test_the_defaults_are_those_of_the_original() -> None:
         "ws_shutdown_timeout": 10_000,
         "port": 5000,
         "deploy_env": "development",
+        "hubbub_secret": None,
+        "hubbub_data_dir": Path(".hubbub"),
+        "hubbub_inbox_url": None,
+        "hubbub_archive_url": None,
+        "postgres_database_url": None,
+        "mongo_db_uri": None,
     }
+
+
+POSTGRES, MONGO = "postgresql://ann:secret@db/app", "mongodb://db/app"
+
+
+@pytest.mark.parametrize(
+    ("given", "inbox", "archive"),
+    [
+        ({}, "sqlite:///.hubbub/inbox.db", "sqlite:///.hubbub/archive.db"),
+        ({"HUBBUB_DATA_DIR": "/data"}, "sqlite:////data/inbox.db", "sqlite:////data/archive.db"),
+        ({"POSTGRES_DATABASE_URL": POSTGRES}, POSTGRES, POSTGRES),
+        ({"MONGO_DB_URI": MONGO}, MONGO, MONGO),
+        ({"POSTGRES_DATABASE_URL": POSTGRES, "MONGO_DB_URI": MONGO}, POSTGRES, MONGO),
+        ({"HUBBUB_INBOX_URL": MONGO, "POSTGRES_DATABASE_URL": POSTGRES}, MONGO, POSTGRES),
+    ],
+    ids=["neither", "another directory", "PostgreSQL", "MongoDB", "both", "ours first"],
+)
+def test_each_role_finds_its_database(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], inbox: str, archive: str
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert (settings.inbox_url, settings.archive_url) == (inbox, archive)
+    chosen = any(name != "HUBBUB_DATA_DIR" for name in given)
+    assert settings.inbox_given == settings.archive_given == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("HUBBUB_SECRET", "hunter2"), ("HUBBUB_INBOX_URL", "mysql://ann:hunter2@db/app")]
+)
+def test_a_secret_that_is_not_allowed_is_not_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=name) as failure:
+        load_settings()
+    assert "hunter2" not in str(failure.value)
 
 
 GIVEN = [

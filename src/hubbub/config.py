@@ -2,17 +2,64 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubbub.errors import ConfigError
 
-__all__ = ["ATTACH", "DOOR", "Settings", "load_settings"]
+__all__ = ["ATTACH", "DOOR", "STORES", "Auth", "Settings", "load_settings"]
 
 DOOR = "hubbub.servers.asgi:Door"
 ATTACH = "hubbub.servers.attach:attach"
+STORES = {
+    "sqlite": "hubbub.stores.sqlite:SqliteStore",
+    "postgres": "hubbub.stores.postgres:PostgresStore",
+    "postgresql": "hubbub.stores.postgres:PostgresStore",
+    "mongodb": "hubbub.stores.mongo:MongoStore",
+    "mongodb+srv": "hubbub.stores.mongo:MongoStore",
+}
+"""The class that keeps data behind a URL, by the URL's scheme; it is made with the URL alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auth:
+    """How a client proves who it is. Tokens are JSON Web Tokens (RFC 7519) with `sub` and `exp`.
+
+    Args:
+        secret: signs and checks HS256, HS384 and HS512 tokens, and tickets; 32 bytes or more; `HUBBUB_SECRET` or none.
+        public_key: checks RS256, ES256 or EdDSA tokens of an issuer with one key, in PEM.
+        jwks_url: where an issuer publishes its keys (RFC 7517).
+        algorithms: those that are accepted, and no others.
+        issuer: what `iss` must be.
+        audience: what `aud` must be or contain; without one, tokens that name an audience are refused.
+        leeway: seconds by which clocks may differ.
+        cookie: the cookie that may carry a token.
+        query: accept `?token=` in the URL. URLs end up in the logs of proxies: use tickets where you can.
+    """
+
+    secret: str | None = field(default=None, repr=False)
+    public_key: str | None = None
+    jwks_url: str | None = None
+    algorithms: tuple[str, ...] = ("HS256",)
+    issuer: str | None = None
+    audience: str | None = None
+    leeway: float = 5.0
+    cookie: str = "hubbub_token"
+    query: bool = False
+
+
+POSTGRES = "a URL like postgresql://user:password@host/database"
+MONGO = "a URL like mongodb://user:password@host/database"
+DATABASES = (
+    f"a URL like sqlite:///file.db, or {POSTGRES.removeprefix('a URL like ')}, or {MONGO.removeprefix('a URL like ')}"
+)
+SECRET = {"hubbub_secret", "hubbub_inbox_url", "hubbub_archive_url", "postgres_database_url", "mongo_db_uri"}
+DATABASE = rf"^({'|'.join(map(re.escape, STORES))})://"
 
 
 class Settings(BaseSettings):
@@ -24,6 +71,13 @@ class Settings(BaseSettings):
         ws_shutdown_timeout: goodbye to cut at shutdown, `WS_SHUTDOWN_TIMEOUT`, milliseconds.
         port: where `hubbub serve` listens, `PORT`.
         deploy_env: `development`, `test`, `staging` or `production`, `DEPLOY_ENV`.
+        hubbub_secret: signs tokens and tickets, `HUBBUB_SECRET`.
+        hubbub_data_dir: where SQLite files are kept, and a secret made for development, `HUBBUB_DATA_DIR`.
+        hubbub_inbox_url: the database of inboxes and revocations, `HUBBUB_INBOX_URL`.
+        hubbub_archive_url: the database of the archive, `HUBBUB_ARCHIVE_URL`.
+        postgres_database_url: the same for both as the original has it, where those are not set: first choice for the
+            inbox, `POSTGRES_DATABASE_URL`.
+        mongo_db_uri: first choice for the archive, `MONGO_DB_URI`.
     """
 
     model_config = SettingsConfigDict(
@@ -43,6 +97,35 @@ class Settings(BaseSettings):
     deploy_env: Literal["development", "test", "staging", "production"] = Field(
         default="development", description="`development`, `test`, `staging` or `production`"
     )
+    hubbub_secret: SecretStr | None = Field(default=None, min_length=32, description="32 characters or more")
+    hubbub_data_dir: Path = Field(default=Path(".hubbub"), description="a directory")
+    hubbub_inbox_url: str | None = Field(default=None, pattern=DATABASE, description=DATABASES)
+    hubbub_archive_url: str | None = Field(default=None, pattern=DATABASE, description=DATABASES)
+    postgres_database_url: str | None = Field(default=None, pattern=r"^postgres(ql)?://", description=POSTGRES)
+    mongo_db_uri: str | None = Field(default=None, pattern=r"^mongodb(\+srv)?://", description=MONGO)
+
+    @property
+    def inbox_url(self) -> str:
+        """Where inboxes and revocations are kept; a SQLite file by default."""
+        return self.hubbub_inbox_url or self.postgres_database_url or self.mongo_db_uri or self._file("inbox.db")
+
+    @property
+    def archive_url(self) -> str:
+        """Where the archive is kept; a SQLite file by default."""
+        return self.hubbub_archive_url or self.mongo_db_uri or self.postgres_database_url or self._file("archive.db")
+
+    @property
+    def inbox_given(self) -> bool:
+        """Whether somebody chose the inbox's database."""
+        return (self.hubbub_inbox_url or self.postgres_database_url or self.mongo_db_uri) is not None
+
+    @property
+    def archive_given(self) -> bool:
+        """Whether somebody chose the archive's database."""
+        return (self.hubbub_archive_url or self.postgres_database_url or self.mongo_db_uri) is not None
+
+    def _file(self, name: str) -> str:
+        return f"sqlite:///{self.hubbub_data_dir / name}"
 
 
 def load_settings(**given: Any) -> Settings:
@@ -57,6 +140,8 @@ def load_settings(**given: Any) -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0]).lower()
         allowed = Settings.model_fields[name].description
-        raise ConfigError(f"{name.upper()}={first['input']!r} is not allowed: give {allowed}.") from None
+        # A database's URL may hold a password, and what is wrong with a secret is still a secret.
+        value = "" if name in SECRET else f"={first['input']!r}"
+        raise ConfigError(f"{name.upper()}{value} is not allowed: give {allowed}.") from None
     except UnicodeDecodeError:
         raise ConfigError("The file .env cannot be read: save it as UTF-8.") from None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from hubbub.core.credentials import read_cookies
 from hubbub.core.forms import Form
+from hubbub.core.inbox import Ack, Draft, Entry, Page, Standing, Stored
+from hubbub.core.records import Record, Revocation
 
-__all__ = ["Handshake", "Receiver", "Transport"]
+__all__ = ["Handshake", "Receiver", "Store", "Transport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +22,17 @@ class Handshake:
         scope: the ASGI scope as the app's own middleware left it (`user`, `session`, `path_params`, `state`).
     """
 
-    scope: Mapping[str, Any]
+    scope: Mapping[str, Any] = field(repr=False)  # it may hold credentials
 
     def header(self, name: str) -> str | None:
         """The first header of this name, in any case."""
         wanted = name.lower().encode("latin-1")
         return next((value.decode("latin-1") for key, value in self.scope["headers"] if key == wanted), None)
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies, as they were sent; of two with one name the first."""
+        return read_cookies(self.scope["headers"])
 
     @property
     def client(self) -> str | None:
@@ -95,3 +103,89 @@ class Receiver(Protocol):
 
     def lost(self, code: int, reason: str) -> None:
         """Learn that the socket is gone; called exactly once, and last."""
+
+
+class Store(Protocol):
+    """A database that keeps what must outlive a process: inboxes, the archive, revocations.
+
+    Rules for every store:
+    1. What a call returned is on the disk. What a call raised for may be there or not.
+    2. Within one user's inbox the order in which messages become visible is the order of their cursors, also between
+       processes: a reader that was given cursor 7 is never given 6 later.
+    3. All times are milliseconds since 1970, given by the caller.
+    4. Every call may raise `StoreUnavailable` or `StorageFull`, and then again works by itself once the database does.
+    5. Ids, keys, types and payloads are data: whatever text they are, they come back as they were.
+    """
+
+    place: str
+    """What and where it is, for people: `PostgreSQL at db.example.com:5432/app`; never a user name or password."""
+    exists: bool
+    """False only while opening would create a database, as a SQLite file that is not there yet."""
+
+    async def open(self) -> None:
+        """Connect and bring the tables up to date.
+
+        Raises:
+            StoreError: it cannot; the message names the database and what to do.
+        """
+
+    async def close(self) -> None:
+        """Let go of the connections; an open call may fail."""
+
+    # The inbox
+
+    async def append(self, drafts: Sequence[Draft], cap: int) -> list[Stored]:
+        """Put messages into inboxes, all or none, in this order.
+
+        Args:
+            drafts: at most some hundred, for any users; one whose key the user's inbox has seen is not stored again.
+            cap: messages one inbox may hold; beyond it the oldest go.
+
+        Returns:
+            What became of each draft, in their order.
+        """
+
+    async def read(self, user_id: str, after: int, limit: int, now: int) -> Page:
+        """The next messages of an inbox behind a cursor, oldest first, expired ones left out."""
+
+    async def ack(self, acks: Sequence[Ack], now: int) -> None:
+        """Move devices' cursors forward (never back) and forget what every known device of the user has acked."""
+
+    async def standing(self, user_id: str, device: str, now: int) -> Standing:
+        """Where a device of a user stands; one that was not seen before starts with the oldest message kept."""
+
+    async def claim(self, sent_before: int, limit: int, now: int) -> list[tuple[str, Entry]]:
+        """Messages that no device has acked and that were sent before a time, each given out once, with their users."""
+
+    # Revoked tokens
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Remember a revocation; a later one of the same subject replaces it."""
+
+    async def revocations(self, now: int) -> list[Revocation]:
+        """All that have not expired."""
+
+    # The archive
+
+    async def archive(self, records: Sequence[Record], position: str) -> None:
+        """Keep publications and how far the archiver came with them; a record that is there already does no harm."""
+
+    async def archive_position(self) -> str | None:
+        """What the last `archive` was given; None before the first."""
+
+    async def archived(
+        self, channel: str, limit: int, *, after: tuple[str, int] | None = None, since: int = 0
+    ) -> list[Record]:
+        """Publications of a channel, oldest first.
+
+        Args:
+            channel: its name.
+            limit: how many at most.
+            after: epoch and offset of the record to go on behind; nothing is found behind an unknown one.
+            since: when the first was published, or later.
+        """
+
+    # Care
+
+    async def sweep(self, now: int) -> None:
+        """Delete what has expired: messages, keys, revocations, devices that were not seen for `FORGET_DEVICE`."""

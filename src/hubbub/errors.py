@@ -7,9 +7,12 @@ HubbubError
 │   ├── HandshakeError    asked for a connection in a way we refuse: answered with the HTTP `status`
 │   ├── ProtocolError     broke RFC 6455 or 7692: the connection is closed with `code`
 │   └── RequestError      a message we cannot accept: answered with `error`, the connection stays
-└── DeliveryError         the client could not be reached
-    ├── ConnectionClosed  it has gone
-    └── RequestTimeout    it did not answer in time
+├── DeliveryError         the client could not be reached
+│   ├── ConnectionClosed  it has gone
+│   └── RequestTimeout    it did not answer in time
+└── StoreError            a database is not as it should be; a client is told the `code`
+    ├── StoreUnavailable  it cannot be reached, or took too long
+    └── StorageFull       it has no room left
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ __all__ = [
     "ProtocolError",
     "RequestError",
     "RequestTimeout",
+    "StorageFull",
+    "StoreError",
+    "StoreUnavailable",
     "UsageError",
 ]
 
@@ -116,8 +122,11 @@ ERROR_CODES: dict[str, ErrorMeaning] = {
     "forbidden": ErrorMeaning("this user may not do that", False),
     "bad_channel": ErrorMeaning("not a valid channel name", False),
     "channel_limit": ErrorMeaning("too many channels on one connection", False),
+    "bad_cursor": ErrorMeaning("an ack of a message this connection was not sent", False),
     "refused": ErrorMeaning("the client answered a request of ours with an error", False),
     "timeout": ErrorMeaning("the handler took too long and was stopped", True),
+    "unavailable": ErrorMeaning("a database is out of reach; nothing was stored for sure", True),
+    "storage_full": ErrorMeaning("a database has no room left; nothing was stored", True),
     "internal": ErrorMeaning("the handler failed; the reference in the message is in the server's log", True),
 }
 
@@ -170,13 +179,15 @@ class RequestError(PeerError):
         code: one of `ERROR_CODES`, or a code of your own.
         message: a sentence for the client's developer; never a secret, never their input.
         field: the part of the payload at fault, as a path like `items[2].price`.
+        close: end the connection behind the answer, with this code; None lets it go on.
     """
 
-    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+    def __init__(self, code: str, message: str, field: str | None = None, *, close: CloseCode | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.field = field
+        self.close = close
 
 
 class DeliveryError(HubbubError):
@@ -189,3 +200,23 @@ class ConnectionClosed(DeliveryError):
 
 class RequestTimeout(DeliveryError):
     """The client did not answer `Connection.request` in time."""
+
+
+class StoreError(HubbubError):
+    """A database is not as it should be; the message names it and what to do.
+
+    Attributes:
+        code: what a client whose request needed it is told, one of `ERROR_CODES`.
+    """
+
+    code = "unavailable"
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, took too long, or failed to write: what was asked for may be done or not."""
+
+
+class StorageFull(StoreError):
+    """The database has no room left: what was asked for is not done."""
+
+    code = "storage_full"

@@ -48,6 +48,7 @@ class Limits(_Positive):
         channels: channels one connection may be subscribed to.
         in_flight: messages of one connection accepted and not finished; reading pauses there.
         bad_messages: messages that are not JSON before the connection is closed with 4500.
+        inbox: messages that wait for one user; beyond it the oldest go.
     """
 
     message_size: int = 64 * 1024
@@ -58,6 +59,7 @@ class Limits(_Positive):
     channels: int = 128
     in_flight: int = 16
     bad_messages: int = 5
+    inbox: int = 1000
 
     @property
     def frames(self) -> FrameLimits:
@@ -76,6 +78,9 @@ class Timeouts(_Positive):
         handler: one handler's run.
         request: the client's answer to `Connection.request`.
         shutdown: from the goodbye to all until the sockets are cut.
+        authenticate: from the start of a connection to its sign-in, where that is required.
+        inbox: how long a message waits for its user.
+        store: one call of a database.
     """
 
     ping: float = 30.0
@@ -84,3 +89,6 @@ class Timeouts(_Positive):
     handler: float = 30.0
     request: float = 10.0
     shutdown: float = 10.0
+    authenticate: float = 10.0
+    inbox: float = 30 * 86400.0
+    store: float = 5.0
