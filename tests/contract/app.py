@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 
-from hubbub import Connection, Handshake, Hub, Limits, Message, RequestError, RequestTimeout, Timeouts
+from hubbub import Auth, Connection, Handshake, Hub, Limits, Message, RequestError, RequestTimeout, Timeouts
 
-__all__ = ["LIMITS", "TIMEOUTS", "app", "make"]
+__all__ = ["AUTH", "LIMITS", "TIMEOUTS", "app", "make"]
 
 LIMITS = Limits(message_size=4096, in_flight=4, channels=3)
+AUTH = Auth(secret="the secret of every door, known to all tests")
 TIMEOUTS = Timeouts(handler=0.3, request=0.1, pong=0.1)  # what is overdue is looked for as often as a pong is
 
 
@@ -53,7 +54,7 @@ def make() -> Starlette:
     logging.getLogger("hubbub").addHandler(LOG)
     app = Starlette()
     for hub, fill in (
-        (Hub("/ws", limits=LIMITS, timeouts=TIMEOUTS), _handlers),
+        (Hub("/ws", limits=LIMITS, timeouts=TIMEOUTS, auth=AUTH), _handlers),
         (Hub("/hooks", limits=LIMITS, timeouts=TIMEOUTS), _hooks),
     ):
         hub.attach(app)

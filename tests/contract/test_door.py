@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import jwt
 import pytest
 
-from tests.contract.app import LIMITS, make
+from tests.contract.app import AUTH, LIMITS, make
 from tests.serving import RawClient, RunningServer, fetch, granian, running
 
 DOORS: dict[str, Any] = {
@@ -78,6 +79,42 @@ async def test_http_gets_a_hint_and_the_test_page(server: RunningServer) -> None
     assert b"<html" in page.body
     assert (await fetch(server, "/ws/client.js")).status == 200
     assert (await fetch(server, "/ws/other")).status == 404
+
+
+# --- Signing in ------------------------------------------------------------------------------------------------------
+
+
+def token(**claims: Any) -> str:
+    return jwt.encode({"sub": "ada", "exp": int(time.time()) + 60, **claims}, str(AUTH.secret), "HS256")
+
+
+async def test_a_token_of_the_handshake_signs_in_right_behind_the_welcome(server: RunningServer) -> None:
+    text = token()
+    for header in (("Authorization", f"Bearer {text}"), ("Sec-WebSocket-Protocol", f"hubbub.v1, bearer.{text}")):
+        async with RawClient.join(server, headers=[header]) as client:
+            answer = await client.recv_json("authenticated")
+            assert (answer["userId"], answer["connectionId"]) == ("ada", client.id)
+            assert (await client.ask("members", ...))["payload"] == "ada"
+            assert text not in repr(client.answer)
+
+
+@pytest.mark.parametrize(("claims", "code"), [({"exp": 1}, 4001), ({"aud": "them"}, 4501)], ids=["expired", "bad"])
+async def test_a_bad_token_of_the_handshake_is_a_close_and_no_welcome(
+    server: RunningServer, claims: dict[str, Any], code: int
+) -> None:
+    async with RawClient.connect(server, headers=[("Authorization", f"Bearer {token(**claims)}")]) as client:
+        frame = await client.recv_frame()
+        assert (frame.opcode, frame.code) == (8, code)
+        assert frame.reason
+
+
+async def test_a_token_in_a_message_signs_in_or_ends_it(server: RunningServer) -> None:
+    async with RawClient.join(server) as client:
+        assert (await client.ask("members", ...))["payload"]["code"] == "unauthorized"
+        assert (await client.ask("authenticate", {"token": token()}))["payload"]["userId"] == "ada"
+        assert (await client.ask("members", ...))["payload"] == "ada"
+        assert (await client.ask("authenticate", {"token": "junk"}, id="7"))["id"] == "7"
+        await client.expect_close(4501)
 
 
 # --- Requests and replies --------------------------------------------------------------------------------------------

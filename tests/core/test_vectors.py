@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import pytest
 
-from hubbub import Connection, Handshake, Hub, Limits, RequestError
-from hubbub.errors import ERROR_CODES
-from tests.fakes import SCOPE, RecordingTransport, read_messages, say, tick
+from hubbub import Auth, Connection, Handshake, Hub, Limits, RequestError
+from hubbub.errors import ERROR_CODES, StorageFull, StoreUnavailable
+from tests.fakes import SCOPE, RecordingTransport, open_connection, read_messages, say, tick
 
 FILES = sorted((Path(__file__).parents[1] / "vectors").glob("*.json"))
 VECTORS = {f"{path.stem}: {each['name']}": each for path in FILES for each in json.loads(path.read_bytes())["vectors"]}
-HUB_METHODS = {"broadcast", "disconnect_user", "notify", "publish", "send_to_user", "shutdown"}
+HUB_METHODS = {"broadcast", "broadcast_system", "disconnect_user", "notify", "publish", "send_to_user", "shutdown"}
 CONNECTION_METHODS = {"close", "identify"}
-SETTLED = 10  # turns of the loop after which everything in memory is done
+SECRET = "the secret of these vectors, which is none"
+SETTLED = 10  # turns of the loop after which everything in memory is done; for a database one has to wait
+PATIENCE = 5.0
 
 Json = dict[str, Any]
 
@@ -46,8 +48,8 @@ class Ordered(msgspec.Struct):
 
 
 def build_hub() -> Hub:
-    """The server that the vectors are written for."""
-    hub = Hub(limits=Limits(channels=2))
+    """The server that the vectors are written for; a file of SQLite is made with the first durable message."""
+    hub = Hub(limits=Limits(channels=2, inbox=3), auth=Auth(secret=SECRET), chat=True)
 
     @hub.on("order", reply="ordered")
     def order(conn: Connection, payload: Order) -> Ordered:
@@ -65,6 +67,14 @@ def build_hub() -> Hub:
     def fails(conn: Connection) -> None:
         raise ValueError("on purpose")
 
+    @hub.on("needs_the_database")
+    def needs_the_database(conn: Connection) -> None:
+        raise StoreUnavailable("The database is out of reach.")
+
+    @hub.on("fills_the_database")
+    def fills_the_database(conn: Connection) -> None:
+        raise StorageFull("The database has no room left.")
+
     @hub.on("hangs")
     async def hangs(conn: Connection) -> None:
         await asyncio.Event().wait()
@@ -81,16 +91,16 @@ class Play:
 
     Args:
         hub: the server.
-        varies: the examples in the vector that stand for another string.
+        varies: the examples in the vector that stand for another string or number.
     """
 
-    def __init__(self, hub: Hub, varies: list[str]) -> None:
+    def __init__(self, hub: Hub, varies: list[str | int]) -> None:
         self.hub = hub
         self.started = time.monotonic()
         self._connect()
         self.read = len(self.messages)
         self._varies = varies
-        self._real: dict[str, str] = {}
+        self._real: dict[str | int, Any] = {}
         self._question: asyncio.Task[Any] | None = None
 
     async def step(self, step: Json) -> None:
@@ -106,8 +116,9 @@ class Play:
             case {"binary": data}:
                 self.connection.receive_binary(bytes.fromhex(data))
             case {"server": expected}:
-                self._compare(expected, self.next())
+                self._compare(expected, await self.next())
             case {"closed": code}:
+                await _until(lambda: bool(self.transport.closes))
                 assert [closed for closed, _ in self.transport.closes] == [code]
             case {"app": name}:
                 await self._app(name, step.get("with", {}))
@@ -120,9 +131,9 @@ class Play:
         """All that the server has sent."""
         return [message for data in self.transport.writes for message in read_messages(data)]
 
-    def next(self) -> Json:
-        """The next message from the server."""
-        assert len(self.messages) > self.read, "nothing came"
+    async def next(self) -> Json:
+        """Wait for the next message from the server."""
+        await _until(lambda: len(self.messages) > self.read)
         self.read += 1
         return self.messages[self.read - 1]
 
@@ -163,6 +174,11 @@ class Play:
     async def _read(self) -> None:
         self.transport.take()
 
+    async def _acked_elsewhere(self, cursor: int) -> None:
+        connection, transport = open_connection(self.hub, self.connection.user_id)
+        await _until(lambda: cursor in [message.get("cursor") for message in transport.messages])
+        say(connection, "ack", {"cursor": cursor})
+
     async def _flood(self, bytes: int) -> None:
         await self.hub.broadcast("flood", "x" * bytes)
 
@@ -173,10 +189,20 @@ class Play:
             assert expected.keys() | sentence == real.keys()
             for key in expected:
                 self._compare(expected[key], real[key], *path, key)
-        elif isinstance(expected, str) and expected in self._varies:
+        elif isinstance(expected, str | int) and expected in self._varies:
             assert self._real.setdefault(expected, real) == real
+        elif isinstance(expected, list) and isinstance(real, list):
+            assert len(expected) == len(real)
+            for one, other in zip(expected, real, strict=True):
+                self._compare(one, other, *path, "[]")
         else:
             assert expected == real
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true():
+            await tick()
 
 
 @pytest.fixture(params=VECTORS.values(), ids=list(VECTORS))
@@ -193,7 +219,7 @@ async def test_the_hub_speaks_as_the_vector_says(vector: Json) -> None:
             await play.step(step)
         if "closed" not in vector["steps"][-1]:
             say(play.connection, "ping", id="the end")
-            assert play.next() == {"type": "pong", "id": "the end"}
+            assert await play.next() == {"type": "pong", "id": "the end"}
         assert len(play.messages) == play.read
 
 
@@ -203,7 +229,7 @@ def test_every_error_code_has_a_vector() -> None:
 
 
 def test_every_built_in_type_has_a_vector() -> None:
-    dispatcher = Hub().node.dispatcher
+    dispatcher = Hub(chat=True).node.dispatcher
     assert dispatcher.routes.keys() | dispatcher.urgent.keys() <= {
         message.get("type") for message in messages("client")
     }

@@ -22,7 +22,17 @@ try:
 except ImportError:  # a platform without a compiled wheel: the same function in Python
     from websockets.utils import apply_mask
 
-__all__ = ["Event", "Opcode", "Parser", "build_close", "build_frame", "may_travel", "parse_close", "small_text"]
+__all__ = [
+    "Event",
+    "Opcode",
+    "Parser",
+    "build_close",
+    "build_frame",
+    "cut_reason",
+    "may_travel",
+    "parse_close",
+    "small_text",
+]
 
 
 class Opcode(IntEnum):
@@ -82,8 +92,12 @@ def build_close(code: int | None, reason: str = "") -> bytes:
         return build_frame(Opcode.CLOSE, b"")
     if not may_travel(code):
         raise UsageError(f"Close code {code} cannot be sent: use 1000-1003, 1007-1014 or 3000-4999.")
-    text = reason.encode("utf-8", "replace")[:_REASON_SIZE].decode("utf-8", "ignore")
-    return build_frame(Opcode.CLOSE, code.to_bytes(2, "big") + text.encode())
+    return build_frame(Opcode.CLOSE, code.to_bytes(2, "big") + cut_reason(reason).encode())
+
+
+def cut_reason(reason: str) -> str:
+    """Cut the reason of a close to what a close frame has room for, never inside a character."""
+    return reason.encode("utf-8", "replace")[:_REASON_SIZE].decode("utf-8", "ignore")
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:

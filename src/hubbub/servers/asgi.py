@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from hubbub.contracts import Handshake
 from hubbub.core.forms import TEXTS, Form
-from hubbub.errors import CloseCode
+from hubbub.core.frames import cut_reason
+from hubbub.errors import CloseCode, HubbubError, RequestError
 from hubbub.node.connection import Connection
 from hubbub.node.workers import Job
 from hubbub.servers.pages import pages, serve_page
+from hubbub.servers.redaction import hide_credentials
 from hubbub.servers.takeover import takeover_of
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Endpoint:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        hide_credentials()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope, of either kind."""
@@ -49,6 +52,15 @@ class Endpoint:
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if SUBPROTOCOL in scope.get("subprotocols", ()):
             accept["subprotocol"] = SUBPROTOCOL
+        try:
+            if not hub.node.closing:  # then there is nobody to ask, and a goodbye for all
+                connection.identity = await hub.node.gate.admit(handshake)
+        except RequestError as error:
+            # Accepted all the same: a browser shows its page no HTTP status, but the code of a close.
+            await send(accept)
+            code = error.close or CloseCode.UNAUTHORIZED
+            await send({"type": "websocket.close", "code": code, "reason": cut_reason(error.message)})
+            return
         native = takeover_of(scope) if hub.native else None
         if native is not None:
             native.prepare(hub.node.limits.frames, hub.deflate)
@@ -102,9 +114,7 @@ class Door:
             return message
 
         async def tell(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                self.hub.start()
-            await send(message)
+            await send(await self._begin() if message["type"] == "lifespan.startup.complete" else message)
 
         try:
             await self.app(scope, hear, tell)
@@ -117,10 +127,22 @@ class Door:
 
     async def _own_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        async with self.hub.running():
-            await send({"type": "lifespan.startup.complete"})
+        begun = await self._begin()
+        await send(begun)
+        if begun["type"] == "lifespan.startup.complete":
             await receive()
-        await send({"type": "lifespan.shutdown.complete"})
+            await self.hub.shutdown()
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def _begin(self) -> dict[str, Any]:
+        """Start the hub, databases and all; what to tell the server."""
+        try:
+            self.hub.start()
+            await self.hub.node.open()
+        except HubbubError as error:
+            await self.hub.shutdown()
+            return {"type": "lifespan.startup.failed", "message": str(error)}
+        return {"type": "lifespan.startup.complete"}
 
 
 def _start(hub: Hub) -> None:
@@ -286,7 +308,7 @@ class AsgiTransport:
             self._flushed = asyncio.Event()
             await self._flushed.wait()
         self._said = True
-        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        await self._send({"type": "websocket.close", "code": code, "reason": cut_reason(reason)})
 
 
 class _Writing(Job):

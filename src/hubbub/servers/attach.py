@@ -61,6 +61,10 @@ def _attach_to_litestar(hub: Hub, app: Any) -> None:
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         await endpoint(scope, receive, send)
 
+    async def start() -> None:
+        hub.start()
+        await hub.node.open()
+
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         try:
@@ -69,6 +73,6 @@ def _attach_to_litestar(hub: Hub, app: Any) -> None:
             await hub.shutdown()
 
     app.register(asgi([hub.path, *pages(hub.path)], copy_scope=True)(serve))
-    app.on_startup.append(hub.start)
+    app.on_startup.append(start)
     # Its `on_shutdown` is too late: by then what the app's own managers opened is closed, and handlers still run.
     app._lifespan_managers.append(lifespan)

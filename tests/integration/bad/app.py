@@ -8,27 +8,33 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from hubbub import Connection, Hub, Limits, Timeouts
+from hubbub import Auth, Connection, Hub, Limits, Timeouts
 from hubbub.servers.asgi import Receive, Scope, Send
 from hubbub.servers.server import Server, configure
 
-__all__ = ["BIG", "QUICK", "app"]
+__all__ = ["AUTH", "BIG", "PATIENCE", "QUICK", "app"]
 
 BIG = Limits(message_size=2 * 1024 * 1024)
 QUICK = Timeouts(ping=0.2, pong=0.2, close=0.5, handler=0.3)
 FOR_EVER = 3600.0
+PATIENCE = 0.5
+KEPT = os.path.join(os.environ.get("HUBBUB_DATA_DIR", tempfile.gettempdir()), "auth.db")
+AUTH = Auth(secret="the secret of a server under attack", query=True)
 
 hubs = {
     "/ws": Hub("/ws"),
     "/quick": Hub("/quick", timeouts=QUICK),
     "/deflate": Hub("/deflate", deflate=True),
     "/big": Hub("/big", limits=BIG),
+    "/auth": Hub("/auth", auth=AUTH, inbox_url=f"sqlite:///{KEPT}"),
+    "/members": Hub("/members", auth=AUTH, require_auth=True, timeouts=Timeouts(authenticate=PATIENCE)),
 }
 closes: dict[str, list[int]] = {}
 
@@ -114,6 +120,14 @@ def _fill(hub: Hub) -> Hub:
     def sign_in(conn: Connection, payload: str) -> str:
         conn.identify(payload)
         return payload
+
+    @hub.on("members", auth=True)
+    def members(conn: Connection) -> str | None:
+        return conn.user_id
+
+    @hub.on("revoke", auth=True)
+    async def revoke(conn: Connection, payload: dict[str, Any]) -> int:
+        return await hub.revoke(**payload)
 
     @hub.on("order")
     def order(conn: Connection, payload: Order) -> int:

@@ -53,7 +53,7 @@ class Target(RunningServer):
             self.child = subprocess.Popen(
                 [sys.executable, *COMMANDS[door], str(self.port)],
                 cwd=REPOSITORY,
-                env={**env, "PYTHONPATH": str(REPOSITORY)},
+                env={**env, "PYTHONPATH": str(REPOSITORY), "HUBBUB_DATA_DIR": str(log.parent)},
                 stdout=file,
                 stderr=file,
             )
