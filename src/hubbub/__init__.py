@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hubbub.config import Auth
 from hubbub.contracts import Handshake
 from hubbub.core.envelope import Message
+from hubbub.core.identity import Identity
 from hubbub.core.limits import Limits, Timeouts
 from hubbub.core.session import ConnectionState
 from hubbub.errors import (
@@ -13,6 +15,7 @@ from hubbub.errors import (
     HubbubError,
     RequestError,
     RequestTimeout,
+    StoreError,
     UsageError,
 )
 from hubbub.node.connection import Connection
@@ -20,6 +23,7 @@ from hubbub.node.hub import Hub
 from hubbub.node.receipt import Receipt
 
 __all__ = [
+    "Auth",
     "CloseCode",
     "ConfigError",
     "Connection",
@@ -28,11 +32,13 @@ __all__ = [
     "Handshake",
     "Hub",
     "HubbubError",
+    "Identity",
     "Limits",
     "Message",
     "Receipt",
     "RequestError",
     "RequestTimeout",
+    "StoreError",
     "Timeouts",
     "UsageError",
     "__version__",

@@ -190,7 +190,14 @@ async def test_the_numbers(hub: Hub) -> None:
     first.subscribe("sport")
     stats = await hub.stats()
     assert stats.pop("loopLagMs") >= 0
-    assert stats == {"connections": 3, "users": 1, "channels": 2, "slowConsumers": 0, "handlerTimeouts": 0}
+    assert stats == {
+        "connections": 3,
+        "users": 1,
+        "channels": 2,
+        "slowConsumers": 0,
+        "handlerTimeouts": 0,
+        "databases": {"inbox": True, "archive": True},
+    }
 
 
 # --- Life ------------------------------------------------------------------------------------------------------------

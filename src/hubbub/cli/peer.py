@@ -65,9 +65,22 @@ class Peer:
         """Wait for the next message that carries one of `request_ids`."""
         return await self._next(lambda message: message.get("id") in request_ids, f"an answer to `{type}`")
 
-    async def push(self, type: str) -> Any:
-        """Wait for a message of `type` that the server sends by itself; return its payload."""
-        return (await self._next(lambda message: message["type"] == type, f"`{type}`")).get("payload")
+    async def push(self, type: str, **fields: Any) -> Any:
+        """Wait for a message of `type` that the server sends by itself, with these fields in its payload, and ack it.
+
+        What waits in the user's inbox may come first.
+        """
+
+        def wanted(message: dict[str, Any]) -> bool:
+            payload = message.get("payload")
+            return message["type"] == type and (
+                not fields or (isinstance(payload, dict) and fields.items() <= payload.items())
+            )
+
+        message = await self._next(wanted, f"`{type}`")
+        if "cursor" in message:
+            await self.send("ack", {"cursor": message["cursor"]})
+        return message.get("payload")
 
     async def ping_frame(self) -> None:
         """Send a ping frame and wait for its pong (RFC 6455 section 5.5.2)."""

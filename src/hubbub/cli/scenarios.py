@@ -76,7 +76,7 @@ async def chat(target: Target) -> str:
         receipt = await sender.request("chat", asked, reply="chat_received")
         if not (receipt or {}).get("delivered"):
             raise Failed(f"not delivered: {(receipt or {}).get('reason', 'no reason given')}")
-        got = await recipient.push("chat") or {}
+        got = await recipient.push("chat", message=text)
     if (got.get("from"), got.get("message")) != (sender_id, text):
         raise Failed(f"arrived changed: from {got.get('from')!r}, message {got.get('message')!r}")
     return f"{sender_id} to {recipient_id}, delivered"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hubbub.config import load_settings
-from hubbub.errors import ConfigError
+from hubbub.errors import ConfigError, HubbubError
 
 if TYPE_CHECKING:
     from hubbub.servers.server import Server
@@ -64,6 +65,7 @@ def _run(server: Server, listener: socket.socket, app: str) -> None:
         ChangeReload(server.config, target=server.run, sockets=[listener]).run()
         return
     _import(app)
+    _try_databases()
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     if not server.started:
@@ -85,6 +87,21 @@ def _import(app: str) -> None:
         raise _stop(f"Could not import module {error.name!r}. {WHERE}") from None
     except Exception as error:
         raise _failed(module, error) from None
+
+
+def _try_databases() -> None:
+    """Open the databases of the app's hubs once, so that one that is down is one line and not a traceback."""
+    from hubbub.node.hub import Hub
+
+    async def open_and_close() -> None:
+        for hub in Hub.all_made():
+            async with hub.running():
+                pass
+
+    try:
+        asyncio.run(open_and_close())
+    except HubbubError as error:
+        raise _stop(str(error)) from None
 
 
 def _failed(module: str, error: Exception) -> typer.Exit:
@@ -141,6 +158,7 @@ class _Banner:
         for hub in Hub.all_running():
             lines.append(f"  WebSocket  {ws}://{where}{hub.path}")
             lines.append(f"  Test page  {http}://{where}{hub.path.rstrip('/')}/client")
+            lines += [f"  {role.capitalize():<10} {database}" for role, database in hub.node.databases.items()]
         lines.append("  Stop with Ctrl+C")
         print("\n".join(lines), flush=True)
 

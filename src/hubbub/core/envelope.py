@@ -17,7 +17,7 @@ import msgspec
 from hubbub.core.camel import to_wire
 from hubbub.errors import RequestError
 
-__all__ = ["Incoming", "Message", "decode", "encode", "invalid_payload"]
+__all__ = ["Incoming", "Message", "decode", "encode", "encode_payload", "encode_stored", "invalid_payload"]
 
 NOTHING = msgspec.Raw(b"")
 # The closing quote may be missing: a text without it is read once, not once for each of its quotes.
@@ -44,12 +44,14 @@ class Message(msgspec.Struct, omit_defaults=True, frozen=True):
         payload: whatever goes with it; None leaves it out.
         timestamp: when the server saw or made it, milliseconds since 1970.
         id: the request it belongs to.
+        cursor: its place in the user's inbox, if it is durable.
     """
 
     type: str
     payload: Any = None
     timestamp: int = 0
     id: str | None = None
+    cursor: int | None = None
 
 
 def _plain(value: Any) -> Any:
@@ -77,6 +79,20 @@ def encode(type: str, payload: Any, timestamp: int, id: str | None = None) -> by
         TypeError: the payload has no JSON form.
     """
     return _encode(Message(type, to_wire(payload), timestamp, id))
+
+
+def encode_payload(payload: Any) -> bytes:
+    """Build the JSON of a payload alone; nothing for None.
+
+    Raises:
+        TypeError: the payload has no JSON form.
+    """
+    return b"" if payload is None else _encode(to_wire(payload))
+
+
+def encode_stored(type: str, payload: bytes, timestamp: int, cursor: int) -> bytes:
+    """Build the JSON text of a message whose payload is JSON already; see `encode_payload`."""
+    return _encode(Message(type, msgspec.Raw(payload) if payload else None, timestamp, None, cursor))
 
 
 def decode(text: bytes, depth: int) -> Incoming:

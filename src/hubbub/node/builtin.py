@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from hubbub.core.envelope import Incoming
 from hubbub.errors import RequestError
 from hubbub.node.connection import Connection
-from hubbub.node.routing import Route
+from hubbub.node.routing import Route, payload_decoder
 
 if TYPE_CHECKING:
     from hubbub.node.node import Node
 
-__all__ = ["ChannelName", "ClientPublish", "install"]
+__all__ = ["AckCursor", "ChannelName", "ClientPublish", "InboxQuery", "install"]
 
 NULL = msgspec.Raw(b"null")
+MOST_MESSAGES = 300
 
 
 class ChannelName(msgspec.Struct):
@@ -33,16 +34,30 @@ class ClientPublish(msgspec.Struct):
     event: str | None = None
 
 
+class AckCursor(msgspec.Struct):
+    """The payload of `ack`."""
+
+    cursor: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class InboxQuery(msgspec.Struct):
+    """The payload of `inbox`."""
+
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_MESSAGES)] = MOST_MESSAGES
+
+
 def install(node: Node) -> None:
     """Give a node its built-in types."""
-    node.dispatcher.urgent.update(ping=_ping, response=_response, error=_response)
-    for type, function, reply in (
-        ("echo", _echo, "echo_response"),
-        ("subscribe", _subscribe, "subscribed"),
-        ("unsubscribe", _unsubscribe, "unsubscribed"),
-        ("publish", _publish, "published"),
+    node.dispatcher.urgent.update(ping=_ping, ack=_ack, response=_response, error=_response)
+    for type, function, reply, auth in (
+        ("echo", _echo, "echo_response", False),
+        ("subscribe", _subscribe, "subscribed", False),
+        ("unsubscribe", _unsubscribe, "unsubscribed", False),
+        ("publish", _publish, "published", False),
+        ("inbox", _inbox, "inbox", True),
     ):
-        node.dispatcher.routes[type] = Route.build(type, function, reply=reply, auth=False, thread=False)
+        node.dispatcher.routes[type] = Route.build(type, function, reply=reply, auth=auth, thread=False)
 
 
 def _ping(connection: Connection, message: Incoming) -> None:
@@ -51,6 +66,18 @@ def _ping(connection: Connection, message: Incoming) -> None:
 
 def _response(connection: Connection, message: Incoming) -> None:
     connection.answered(message)
+
+
+def _ack(connection: Connection, message: Incoming) -> None:
+    try:
+        connection.node.inbox.ack(connection, _read_ack(message.payload).cursor)
+    except RequestError as error:
+        connection.send_error(error, message.id)
+
+
+async def _inbox(connection: Connection, payload: InboxQuery | None) -> dict[str, Any]:
+    query = payload or InboxQuery()
+    return await connection.node.inbox.pending(connection, query.after, query.limit)
 
 
 def _echo(connection: Connection, payload: msgspec.Raw) -> msgspec.Raw:
@@ -72,3 +99,6 @@ def _publish(connection: Connection, payload: ClientPublish) -> dict[str, Any]:
         raise RequestError("forbidden", "Subscribe to a channel before you publish on it.", "channel")
     connection.node.publish(payload.channel, payload.event, payload.data)
     return {"channel": payload.channel}
+
+
+_read_ack = payload_decoder(AckCursor)

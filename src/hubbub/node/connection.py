@@ -10,16 +10,20 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 from hubbub.core.channels import check_name
-from hubbub.core.envelope import encode
+from hubbub.core.envelope import encode, encode_stored
 from hubbub.core.frames import may_travel
+from hubbub.core.identity import Identity, check_user_id
 from hubbub.core.session import ConnectionState, Input, advance
 from hubbub.errors import CloseCode, RequestError, UsageError
 from hubbub.node.outbox import Outbox
 from hubbub.node.requests import Requests
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hubbub.contracts import Handshake, Transport
     from hubbub.core.envelope import Incoming
+    from hubbub.core.inbox import Entry
     from hubbub.node.node import Node
     from hubbub.node.workers import Job
 
@@ -31,6 +35,7 @@ class Connection:
 
     Attributes:
         id: unguessable, unique.
+        identity: who the user is, and until when; None while anonymous.
         state: where it stands, see `ConnectionState`.
     """
 
@@ -38,13 +43,13 @@ class Connection:
         "_holds",
         "_metadata",
         "_requests",
-        "_user_id",
         "announced",
         "backlog",
         "bad_messages",
         "close_reason",
         "heard",
         "id",
+        "identity",
         "node",
         "outbox",
         "pinged",
@@ -57,7 +62,7 @@ class Connection:
         self.node = node
         self.state = ConnectionState.CONNECTING
         self.outbox: Outbox = None  # type: ignore[assignment]  # from `accept` on
-        self._user_id: str | None = None
+        self.identity: Identity | None = None
         self._metadata: dict[str, Any] | None = None
         self._requests: Requests | None = None
         self.backlog: deque[Incoming | bytes] | None = None
@@ -70,20 +75,33 @@ class Connection:
         self.close_reason: tuple[int, str] | None = None
 
     def __repr__(self) -> str:
-        return f"<Connection {self.id} user={self._user_id!r} {self.state.name}>"
+        return f"<Connection {self.id} user={self.user_id!r} {self.state.name}>"
 
     # Who it is
 
     @property
     def user_id(self) -> str | None:
         """The user this connection belongs to, None while anonymous."""
-        return self._user_id
+        return None if self.identity is None else self.identity.user_id
 
-    def identify(self, user_id: str | None) -> None:
-        """Bind this connection to a user, another user, or nobody."""
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """What the token or authenticator said of the user, empty while anonymous."""
+        return {} if self.identity is None else self.identity.claims
+
+    def identify(self, user: str | Identity | None) -> None:
+        """Bind this connection to a user, another user, or nobody; what waits in the user's inbox follows.
+
+        Raises:
+            RequestError: `invalid_payload`: no id for a user.
+        """
         self._check_thread("identify")
-        before, self._user_id = self._user_id, user_id
+        identity = Identity(user) if isinstance(user, str) else user
+        if identity is not None:
+            check_user_id(identity.user_id)
+        before, self.identity = self.user_id, identity
         self.node.registry.move(self, before)
+        self.node.identified(self, before)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -165,6 +183,17 @@ class Connection:
                 return False
         outbox.put(outbox.transport.form.encode(encode(type, payload, time_ns() // 1_000_000, id)))
         return self.close_reason is None  # it may have been one too many
+
+    def send_entry(self, entry: Entry) -> bool:
+        """Queue one message of the user's inbox, as `send` does."""
+        if self.state is not ConnectionState.OPEN:
+            return False
+        outbox = self.outbox
+        self.node.delivery.drain(outbox)
+        if self.close_reason is None:
+            text = encode_stored(entry.type, entry.payload, entry.sent_at, entry.cursor)
+            outbox.put(outbox.transport.form.encode(text))
+        return self.close_reason is None
 
     def send_error(self, error: RequestError, id: str | None = None) -> bool:
         """Answer a message with `error`."""

@@ -15,7 +15,7 @@ import msgspec
 
 from hubbub.core.envelope import Incoming, Message, decode
 from hubbub.core.session import BACKLOG, ConnectionState
-from hubbub.errors import CloseCode, RequestError
+from hubbub.errors import ERROR_CODES, CloseCode, RequestError, StoreError
 from hubbub.node.hooks import HookName, Hooks
 from hubbub.node.workers import Job, Workers
 
@@ -31,6 +31,8 @@ logger = logging.getLogger("hubbub.dispatch")
 SLOW = 0.1
 WHILE_ASKING = 1024
 
+STRANGER = RequestError("unauthorized", "Sign in first: send `authenticate`.", close=CloseCode.UNAUTHORIZED)
+ALLOWED = {"authenticate", "ping", "response", "error"}  # the last two answer what we asked
 UNKNOWN = RequestError("unknown_type", "Nobody handles this type here; the server's documentation lists them.", "type")
 
 
@@ -59,6 +61,8 @@ class Dispatcher:
             return
         urgent = self.urgent.get(message.type)
         if urgent is not None:
+            if connection.identity is None and self.node.gate.required and self._is_stranger(connection, message):
+                return
             urgent(connection, message)
         elif connection.running is not None or connection.backlog:
             self._queue(connection, message)
@@ -74,7 +78,7 @@ class Dispatcher:
         elif connection.running is not None or connection.backlog:
             self._queue(connection, data)
         else:
-            self.hooks.run("binary", connection, data)
+            self._handle_binary(connection, data)
 
     def stop(self, connection: Connection) -> None:
         """Drop what a connection that is gone still waits for."""
@@ -101,7 +105,7 @@ class Dispatcher:
         while connection.backlog and connection.running is None:
             message = connection.backlog.popleft()
             if isinstance(message, bytes):
-                self.hooks.run("binary", connection, message)
+                self._handle_binary(connection, message)
             else:
                 self._handle(connection, message, monotonic())
         if len(connection.backlog or ()) + (connection.running is not None) < self.node.limits.in_flight:
@@ -111,6 +115,8 @@ class Dispatcher:
 
     def _handle(self, connection: Connection, message: Incoming, started: float) -> None:
         """Run a message's handler: a plain one here and now, a coroutine in a worker, for which later messages wait."""
+        if connection.identity is None and self.node.gate.required and self._is_stranger(connection, message):
+            return
         route = self.routes.get(message.type)
         if route is None:
             self._unrouted(connection, message)
@@ -159,6 +165,11 @@ class Dispatcher:
         if connection.backlog or not connection.reading:
             self._next(connection)
 
+    def _handle_binary(self, connection: Connection, data: bytes) -> None:
+        if connection.identity is None and self.node.gate.required and self._is_stranger(connection, data):
+            return
+        self.hooks.run("binary", connection, data)
+
     def _unrouted(self, connection: Connection, message: Incoming) -> None:
         """Give a message nobody handles to the `on_message` hooks, or answer `unknown_type`."""
         if "message" not in self.hooks:
@@ -175,6 +186,19 @@ class Dispatcher:
 
     # What went wrong
 
+    def answer(self, connection: Connection, error: RequestError, id: str | None) -> None:
+        """Answer a message with `error`, and close the connection if the error says so."""
+        connection.send_error(error, id)
+        if error.close is not None:
+            connection.close(error.close, error.message)
+
+    def _is_stranger(self, connection: Connection, message: Incoming | bytes) -> bool:
+        """Whether nothing of this connection may be handled yet."""
+        if isinstance(message, Incoming) and message.type in ALLOWED:
+            return False
+        self.answer(connection, STRANGER, message.id if isinstance(message, Incoming) else None)
+        return True
+
     def _malformed(self, connection: Connection, error: RequestError) -> None:
         connection.send_error(error)
         if error.code == "bad_json":
@@ -184,9 +208,12 @@ class Dispatcher:
 
     def _failed(self, connection: Connection, what: str, id: str | None, error: BaseException) -> None:
         """Tell the client what it may know and the log what happened, by one reference."""
+        if isinstance(error, StoreError):
+            # The node logs an outage once, not for each request that needed the database.
+            error = RequestError(error.code, f"{ERROR_CODES[error.code].meaning.capitalize()}. Try again later.")
         if isinstance(error, RequestError):
             try:
-                connection.send_error(error, id)
+                self.answer(connection, error, id)
                 return
             except Exception as unsendable:
                 error = unsendable

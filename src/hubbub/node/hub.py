@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from weakref import WeakSet
 
-from hubbub.config import ATTACH, DOOR, load_settings
+from hubbub.config import ATTACH, DOOR, Auth, load_settings
 from hubbub.core.limits import Limits, Timeouts
 from hubbub.errors import CloseCode, UsageError
+from hubbub.node import chat as chatting
+from hubbub.node.auth import Authenticator, Gate
 from hubbub.node.connection import Connection
+from hubbub.node.database import databases
 from hubbub.node.hooks import HookName
 from hubbub.node.local import Local
 from hubbub.node.node import Node
 from hubbub.node.receipt import Receipt
 from hubbub.node.routing import Handler, Route
 from hubbub.node.sync import Sync
+from hubbub.node.tickets import Tickets
 
 __all__ = ["Hub"]
 
 F = TypeVar("F", bound=Handler)
 
-_running: WeakSet[Hub] = WeakSet()
+NOTIFICATIONS = ("info", "success", "warning", "error")
+
+_made: WeakSet[Hub] = WeakSet()
 
 
 class Hub:
@@ -38,6 +45,14 @@ class Hub:
         timeouts: how long the hub waits; the two above win over it.
         deflate: compress messages for clients that offer permessage-deflate (native door).
         native: take sockets over from `hubbub serve`; False keeps every message inside ASGI.
+        inbox: "per_user", or "per_device" where each device that names itself reads and acks on its own.
+        inbox_url: the database of inboxes and revocations; `HUBBUB_INBOX_URL` by default, else a SQLite file.
+        archive_url: the database of the archive; `HUBBUB_ARCHIVE_URL` by default, else a SQLite file.
+        chat: offer `chat {recipientId, message}` from one signed-in user to any other.
+        auth: which tokens are accepted, and where.
+        authenticator: your own way to sign in, in place of tokens at the handshake: `f(handshake)`, plain or `async`,
+            returns an `Identity`, a user's id, or None for nobody; `RequestError("forbidden", ...)` says no.
+        require_auth: nobody may do anything before signing in, and has `Timeouts.authenticate` for it.
     """
 
     def __init__(
@@ -49,8 +64,16 @@ class Hub:
         timeouts: Timeouts | None = None,
         deflate: bool = False,
         native: bool = True,
+        inbox: Literal["per_user", "per_device"] = "per_user",
+        inbox_url: str | None = None,
+        archive_url: str | None = None,
+        chat: bool = False,
+        auth: Auth | None = None,
+        authenticator: Authenticator | None = None,
+        require_auth: bool = False,
     ) -> None:
-        settings = load_settings(**({} if path is None else {"ws_path": path}))
+        given = {"ws_path": path, "hubbub_inbox_url": inbox_url, "hubbub_archive_url": archive_url}
+        settings = load_settings(**{name: value for name, value in given.items() if value is not None})
         times = timeouts or Timeouts(
             ping=settings.ws_heartbeat_interval / 1000, shutdown=settings.ws_shutdown_timeout / 1000 or 0.001
         )
@@ -60,9 +83,21 @@ class Hub:
         self.deflate = deflate
         self.native = native
         self._attached = False
-        self.node = Node(limits or Limits(), times)
+        kept = databases(settings, times.store)
+        gate = Gate(
+            auth or Auth(),
+            settings,
+            kept["inbox"],
+            authenticator=authenticator,
+            required=require_auth,
+            patience=times.authenticate,
+        )
+        self.node = Node(limits or Limits(), times, kept, gate, per_device=inbox == "per_device")
+        if chat:
+            chatting.install(self)
         self.local = Local(self.node)
         self.sync = Sync(self)
+        _made.add(self)
 
     # Handlers
 
@@ -109,6 +144,19 @@ class Hub:
         """Call `f(conn, error)` when a handler failed with anything but `RequestError`."""
         return self._hook("error", function)
 
+    def on_undelivered(self, *, after: float = 30.0) -> Callable[[F], F]:
+        """Call `f(user_id, message)` once for each durable message not acked in time: for push or e-mail.
+
+        Args:
+            after: seconds from sending to the call.
+        """
+
+        def register(function: F) -> F:
+            self.node.undelivered.register(function, after)
+            return function
+
+        return register
+
     def _hook(self, name: HookName, function: F) -> F:
         self.node.dispatcher.hooks.add(name, function)
         return function
@@ -139,14 +187,16 @@ class Hub:
             return
         self.start()
         try:
+            await self.node.open()
             yield self
         finally:
             await self.shutdown()
 
     def start(self) -> None:
-        """Start in the running loop; `running`, the app's lifespan or the first client does it for you."""
-        if not self.node.running:
-            _running.add(self)
+        """Start in the running loop; `running`, the app's lifespan or the first client does it for you.
+
+        Databases are opened by those, or when something is to be kept.
+        """
         self.node.start()
 
     async def shutdown(self, timeout: float | None = None) -> None:
@@ -156,12 +206,16 @@ class Hub:
             timeout: seconds from the goodbye to the cut, `Timeouts.shutdown` by default.
         """
         await self.node.stop(self.node.timeouts.shutdown if timeout is None else timeout)
-        _running.discard(self)
 
     @staticmethod
     def all_running() -> list[Hub]:
         """The hubs that run in this process."""
-        return list(_running)
+        return [hub for hub in _made if hub.node.running]
+
+    @staticmethod
+    def all_made() -> list[Hub]:
+        """The hubs of this process, running or not."""
+        return list(_made)
 
     # Sending, to wherever the client is connected
 
@@ -179,18 +233,59 @@ class Hub:
         left_out = node.registry.get(exclude) if isinstance(exclude, str) else exclude
         return Receipt(node.broadcast(type, payload, None if left_out is None else left_out.outbox))
 
-    async def send_to_user(self, user_id: str, type: str, payload: Any = None) -> Receipt:
-        """Send a message to every connection of one user."""
-        return Receipt(sum(each.send(type, payload) for each in self._here().registry.of_user(user_id)))
+    async def send_to_user(
+        self,
+        user_id: str,
+        type: str,
+        payload: Any = None,
+        *,
+        durable: bool = False,
+        key: str | None = None,
+        ttl: float | None = None,
+    ) -> Receipt:
+        """Send a message to every connection of one user.
+
+        Args:
+            user_id: the user.
+            type: the message's type.
+            payload: anything with a JSON form.
+            durable: keep it in the user's inbox until it is acked, and send it (again) whenever the user connects.
+            key: names a durable message: with the same key it is stored once a day at most.
+            ttl: seconds for which a durable message is worth reading, `Timeouts.inbox` by default.
+
+        Raises:
+            StoreError: a durable message was not stored for sure, and not sent.
+        """
+        node = self._here()
+        if durable:
+            return await node.inbox.send(user_id, type, payload, key, ttl)
+        if key is not None or ttl is not None:
+            raise UsageError("key and ttl are for durable=True: nothing else is kept.")
+        return Receipt(sum(each.send(type, payload) for each in node.registry.of_user(user_id)))
 
     async def send_to_connection(self, connection_id: str, type: str, payload: Any = None) -> Receipt:
         """Send a message to one connection."""
         connection = self._here().registry.get(connection_id)
         return Receipt(int(connection is not None and connection.send(type, payload)))
 
-    async def notify(self, user_id: str, title: str, message: str, type: str = "info") -> Receipt:
-        """Send `notification {title, message, type}`; the type is info, success, warning or error."""
-        return await self.send_to_user(user_id, "notification", {"title": title, "message": message, "type": type})
+    async def notify(self, user_id: str, title: str, message: str, type: str = "info", **options: Any) -> Receipt:
+        """Send `notification {title, message, type}`; the type is info, success, warning or error.
+
+        Args:
+            user_id: the user.
+            title: in a few words.
+            message: in a sentence.
+            type: how it is meant.
+            options: `durable`, `key` and `ttl` of `send_to_user`.
+        """
+        if type not in NOTIFICATIONS:
+            raise UsageError(f"A notification is of type {', '.join(NOTIFICATIONS)}, not {type!r}.")
+        payload = {"title": title, "message": message, "type": type}
+        return await self.send_to_user(user_id, "notification", payload, **options)
+
+    async def broadcast_system(self, message: str, **more: Any) -> Receipt:
+        """Send `system_message {message, timestamp}`, and whatever more is given, to every connection."""
+        return await self.broadcast("system_message", {"message": message, "timestamp": _now(), **more})
 
     async def disconnect_user(self, user_id: str, code: int = CloseCode.NORMAL, reason: str = "") -> int:
         """Close every connection of one user; how many there were."""
@@ -198,6 +293,36 @@ class Hub:
         for connection in connections:
             connection.close(code, reason)
         return len(connections)
+
+    # Who may sign in
+
+    @property
+    def tickets(self) -> Tickets:
+        """Makes short-lived, single-use tickets for pages that your app knows: `hub.tickets.issue(user_id)`."""
+        return self.node.gate.tickets
+
+    async def revoke(self, *, user_id: str | None = None, jti: str | None = None, until: float | None = None) -> int:
+        """Take a token back, or all that a user has by now, and close the connections they opened (4501).
+
+        Args:
+            user_id: the user; later tokens are good.
+            jti: the `jti` of one token.
+            until: when they have all expired, seconds since 1970; 30 days from now by default.
+
+        Returns:
+            How many connections were closed.
+
+        Raises:
+            UsageError: give one of the two.
+            StoreError: it could not be kept, and nothing is revoked.
+        """
+        node = self._here()
+        await node.gate.revocations.add(user_id, jti, until)
+        every = node.registry if user_id is None else node.registry.of_user(user_id)
+        meant = [each for each in every if user_id is not None or each.claims.get("jti") == jti]
+        for connection in meant:
+            connection.close(CloseCode.UNAUTHORIZED, "the token was revoked")
+        return len(meant)
 
     # Asking
 
@@ -224,6 +349,7 @@ class Hub:
             "slowConsumers": node.slow_consumers,
             "handlerTimeouts": node.timed_out,
             "loopLagMs": round(node.lag * 1000, 1),
+            "databases": {role: database.healthy for role, database in node.databases.items()},
         }
 
     def _here(self) -> Node:
@@ -234,6 +360,10 @@ class Hub:
         if self.node.thread != get_ident():
             raise UsageError("The hub lives in another thread: use `hub.sync` here, like `hub.sync.publish(...)`.")
         return self.node
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _resolve(target: str) -> Any:

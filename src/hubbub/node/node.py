@@ -11,15 +11,21 @@ from hubbub.core.channels import Channel, Channels, check_name
 from hubbub.core.envelope import encode
 from hubbub.core.limits import Limits, Timeouts
 from hubbub.core.registry import Registry
+from hubbub.core.session import ConnectionState
 from hubbub.errors import CloseCode, UsageError
+from hubbub.node.auth import AUTHENTICATE, Gate, describe
 from hubbub.node.builtin import install
 from hubbub.node.delivery import Delivery
 from hubbub.node.dispatch import Dispatcher
+from hubbub.node.expiry import Expiry
 from hubbub.node.heartbeat import Heartbeat
+from hubbub.node.inbox import Inbox
+from hubbub.node.undelivered import Undelivered
 
 if TYPE_CHECKING:
     from hubbub.contracts import Handshake
     from hubbub.node.connection import Connection
+    from hubbub.node.database import Database
     from hubbub.node.outbox import Outbox
 
 __all__ = ["Node"]
@@ -31,14 +37,21 @@ LAST_HOOKS = 1.0  # seconds for the close hooks of those that were cut at the en
 class Node:
     """What a hub is made of; it lives in one event loop, in one thread."""
 
-    def __init__(self, limits: Limits, timeouts: Timeouts) -> None:
+    def __init__(
+        self, limits: Limits, timeouts: Timeouts, databases: dict[str, Database], gate: Gate, *, per_device: bool
+    ) -> None:
         self.limits = limits
         self.timeouts = timeouts
+        self.databases = databases
+        self.gate = gate
+        self.inbox = Inbox(self, databases["inbox"], per_device)
+        self.undelivered = Undelivered(self, databases["inbox"])
         # How often we look at the clock; a loop held longer than this shows in `lag`.
         self.width = min(0.25, timeouts.ping, timeouts.pong, timeouts.close, timeouts.handler)
         self.dispatcher = Dispatcher(self)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: int | None = None
+        self.ready = False
         self.closing = False
         self.stopped = False
         self.slow_consumers = 0
@@ -47,6 +60,7 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._begin()
         install(self)
+        self.dispatcher.routes[AUTHENTICATE.type] = AUTHENTICATE
 
     def _begin(self) -> None:
         """Have nobody: before the first start, and when the loop of the last one died without a stop."""
@@ -54,7 +68,9 @@ class Node:
         self.channels: Channels[Outbox] = Channels()
         self.delivery = Delivery()
         self.heartbeat = Heartbeat(self.registry, self.timeouts, self.width)
+        self.expiry = Expiry(self.registry, self.timeouts.authenticate, self.width)
         self.dispatcher.workers.reset()
+        self.inbox.reset()
         self._open: set[Connection] = set()
         self._empty = asyncio.Event()
 
@@ -82,6 +98,20 @@ class Node:
         self._empty = asyncio.Event()  # one for this loop
         self._schedule()
 
+    async def open(self) -> None:
+        """Open the databases; one that nobody chose and that does not exist is created with the first thing to keep.
+
+        Raises:
+            StoreError: one cannot be opened.
+        """
+        if self.ready:
+            return
+        for database in set(self.databases.values()):
+            if not database.empty:
+                await database.open()
+        await self.gate.revocations.ready()
+        self.ready = True
+
     async def stop(self, timeout: float) -> None:
         """Say goodbye to all, cut whoever is left after `timeout` seconds, and end the handlers."""
         loop = self.loop
@@ -101,10 +131,19 @@ class Node:
                 connection.outbox.transport.abort()
             await self._all_gone()
         await self.dispatcher.workers.stop(max(deadline, loop.time() + LAST_HOOKS))
+        await self._close_databases()
         if self._timer is not None:
             self._timer.cancel()
         self.loop = self.thread = self._timer = None
         self.stopped = True
+
+    async def _close_databases(self) -> None:
+        self.undelivered.stop()
+        await self.inbox.stop()
+        for database in set(self.databases.values()):
+            await database.close()
+        self.gate.revocations.forget()
+        self.ready = False
 
     async def _all_gone(self) -> None:
         self._empty.clear()
@@ -128,7 +167,9 @@ class Node:
     def beat(self, now: float) -> None:
         """Do what is done from time to time, `now` in monotonic seconds."""
         self.heartbeat.beat(now)
+        self.expiry.beat(now, time.time())
         self.dispatcher.workers.expire(now, self.timeouts.handler)
+        self.undelivered.beat(now)
 
     # The life of a connection
 
@@ -138,16 +179,45 @@ class Node:
         if self.closing:
             connection.close(CloseCode.GOING_AWAY, "the server stops")
             return
+        identity = connection.identity
+        if identity is not None and self.gate.revocations.concern(identity):
+            connection.close(CloseCode.UNAUTHORIZED, "the token was revoked")  # while its handshake was answered
+            return
         connection.announced = True
         self.registry.add(connection)
-        self.delivery.everyone.members[connection.outbox] = None
         self.heartbeat.watch(connection, connection.heard)
+        self._admit(connection)
         connection.send("welcome", self._welcome(connection))
+        if connection.identity is not None:
+            connection.send("authenticated", describe(connection))
+        self.inbox.join(connection)
         self.dispatcher.hooks.run("connect", connection, handshake)
+
+    def identified(self, connection: Connection, before: str | None) -> None:
+        """Take note that a connection belongs to another user than `before`, or to the same one for another time."""
+        if connection.state is ConnectionState.OPEN:
+            self._admit(connection)
+        if before != connection.user_id:
+            self.inbox.leave(connection, before)
+            self.inbox.join(connection)
+
+    def _admit(self, connection: Connection) -> None:
+        """Let a connection hear what all hear until its user's proof ends; a stranger only where everybody may."""
+        everyone, outbox = self.delivery.everyone.members, connection.outbox
+        if connection.identity is None and self.gate.required:
+            everyone.pop(outbox, None)
+            self.expiry.watch_stranger(connection, time.monotonic())
+            return
+        if outbox not in everyone:
+            self.delivery.drain(outbox)
+            everyone[outbox] = None
+        if connection.identity is not None:
+            self.expiry.watch(connection, time.time())
 
     def leaving(self, connection: Connection) -> None:
         """Nothing more is sent to a connection once either side said goodbye."""
         self.registry.remove(connection)
+        self.inbox.leave(connection, connection.user_id)
         if connection.outbox is not None:
             self.delivery.everyone.members.pop(connection.outbox, None)
             self.channels.leave_all(connection.outbox)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from hubbub.core.session import UNREAD
@@ -35,6 +36,7 @@ class Outbox:
         "seen",
         "stalled",
         "transport",
+        "waiter",
     )
 
     def __init__(self, connection: Connection, transport: Transport, limit: int, seen: int) -> None:
@@ -48,6 +50,18 @@ class Outbox:
         self.held = transport.paused
         self.stalled: int | None = None
         self.farewell: tuple[int, str] | None = None
+        self.waiter: asyncio.Future[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the client has more to read than should be added to by who can wait."""
+        return self.held and self.transport.paused and self.queued + self.transport.buffered > CORK // 2
+
+    async def room(self) -> None:
+        """Wait until it is not `full`; one task at a time."""
+        while self.full:
+            self.waiter = asyncio.get_running_loop().create_future()
+            await self.waiter
 
     def put(self, data: Any) -> None:
         """Write, or queue behind what waits; over the limit the client is closed with 4002."""
@@ -77,6 +91,8 @@ class Outbox:
         if self.transport.paused:
             return
         self.held, self.stalled = False, None
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
         if self.queue is not None:
             self._write_queue()
             if self.transport.paused:

@@ -12,12 +12,15 @@ class Receipt:
     """How far a message got when the call returned.
 
     Args:
-        connections: open connections on whose queue it was put; not: received, only an answer says that.
-        stored: whether it waits in the user's inbox as well.
+        connections: open connections on whose queue it was put, or right behind what is being put there; not:
+            received, only an answer or an ack says that.
+        stored: whether it waits in the user's inbox as well, until it is acked.
+        cursor: its place there.
     """
 
     connections: int
     stored: bool = False
+    cursor: int | None = None
 
     @property
     def delivered(self) -> bool:

@@ -39,17 +39,25 @@ class Sync:
         """See `Hub.broadcast`."""
         return self._run(self._hub.broadcast(type, payload, exclude))
 
-    def send_to_user(self, user_id: str, type: str, payload: Any = None) -> Receipt:
+    def send_to_user(self, user_id: str, type: str, payload: Any = None, **options: Any) -> Receipt:
         """See `Hub.send_to_user`."""
-        return self._run(self._hub.send_to_user(user_id, type, payload))
+        return self._run(self._hub.send_to_user(user_id, type, payload, **options))
 
     def send_to_connection(self, connection_id: str, type: str, payload: Any = None) -> Receipt:
         """See `Hub.send_to_connection`."""
         return self._run(self._hub.send_to_connection(connection_id, type, payload))
 
-    def notify(self, user_id: str, title: str, message: str, type: str = "info") -> Receipt:
+    def notify(self, user_id: str, title: str, message: str, type: str = "info", **options: Any) -> Receipt:
         """See `Hub.notify`."""
-        return self._run(self._hub.notify(user_id, title, message, type))
+        return self._run(self._hub.notify(user_id, title, message, type, **options))
+
+    def broadcast_system(self, message: str, **more: Any) -> Receipt:
+        """See `Hub.broadcast_system`."""
+        return self._run(self._hub.broadcast_system(message, **more))
+
+    def revoke(self, **what: Any) -> int:
+        """See `Hub.revoke`."""
+        return self._run(self._hub.revoke(**what))
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Run a plain function in the hub's thread, for what belongs there: `hub.sync.call(conn.close, 4500)`."""

@@ -1,0 +1,210 @@
+"""What channels remember, and whether that is enough for a client that comes back.
+
+Rules of this file:
+1. All channels share one counter and one epoch. An offset grows along a channel and is not dense: the next one of a
+   channel may be any larger number. Nobody computes `offset + 1`.
+2. A window knows its `floor`: everything of its channel above it is there, of what is at or below it something may be
+   gone. The floor of a channel without a window is the `watermark` of all windows that were dropped.
+3. An answer is complete only if the position is of this epoch and not below the floor. There are no partial answers.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hubbub.core.wheel import Wheel
+
+__all__ = ["Memory", "Past", "Position", "Publication", "Window"]
+
+WIDTH = 1.0
+MOST_KEYS = 100_000
+
+
+class Position(NamedTuple):
+    """A place in a channel's life: behind the publication of this offset."""
+
+    offset: int
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publication that is remembered.
+
+    Args:
+        offset: its place.
+        previous: the offset of the one before it in its channel, 0 if nothing is known of one.
+        published_at: milliseconds since 1970.
+        event: its name, if it has one.
+        data: JSON.
+        key: what it replaces an earlier one of, for subscribers that want the latest only.
+    """
+
+    offset: int
+    previous: int
+    published_at: int
+    event: str | None
+    data: bytes
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a channel remembers behind a position.
+
+    Args:
+        publications: oldest first.
+        head: the place behind all there is: where to go on from.
+        complete: whether nothing is missing between the position and the first of these; without a position, True.
+    """
+
+    publications: list[Publication]
+    head: Position
+    complete: bool
+
+
+class Window:
+    """The last publications of one channel, oldest first."""
+
+    __slots__ = ("floor", "publications", "ttl")
+
+    def __init__(self, floor: int, ttl: float) -> None:
+        self.floor = floor
+        self.ttl = ttl
+        self.publications: deque[Publication] = deque()
+
+    def add(self, publication: Publication, size: int) -> None:
+        """Remember one more, at most `size` of them."""
+        self.publications.append(publication)
+        while len(self.publications) > size:
+            self.floor = self.publications.popleft().offset
+
+    def expire(self, now: int) -> None:
+        """Forget what is older than `ttl` seconds."""
+        oldest = now - round(self.ttl * 1000)
+        while self.publications and self.publications[0].published_at <= oldest:
+            self.floor = self.publications.popleft().offset
+
+    def since(self, offset: int) -> list[Publication]:
+        """Those behind an offset."""
+        newer: list[Publication] = []
+        for publication in reversed(self.publications):
+            if publication.offset <= offset:
+                break
+            newer.append(publication)
+        newer.reverse()
+        return newer
+
+
+class Memory:
+    """The windows of all channels; time is given, in milliseconds since 1970.
+
+    Args:
+        epoch: the name of this life; another one than any before.
+        dedupe: seconds for which an idempotency key is known.
+        step: gives the distance to the next offset, 1 or more.
+    """
+
+    def __init__(self, epoch: str, *, dedupe: float = 120.0, step: Callable[[], int] = lambda: 1) -> None:
+        self.epoch = epoch
+        self.counter = 0
+        self.watermark = 0
+        self._dedupe = round(dedupe * 1000)
+        self._step = step
+        self._windows: dict[str, Window] = {}
+        self._keys: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
+        self._ends: Wheel[str] = Wheel(WIDTH)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def known(self, channel: str, key: str, now: int) -> int | None:
+        """The offset of the publication that had this key, if it is not too long ago."""
+        while self._keys and next(iter(self._keys.values()))[1] <= now:
+            self._keys.popitem(last=False)
+        found = self._keys.get((channel, key))
+        return None if found is None else found[0]
+
+    def publish(
+        self,
+        channel: str,
+        event: str | None,
+        data: bytes,
+        now: int,
+        *,
+        size: int,
+        ttl: float,
+        idempotency: str | None = None,
+        key: str | None = None,
+    ) -> Publication:
+        """Remember a publication; it is the channel's next.
+
+        Args:
+            channel: its name.
+            event: the publication's name.
+            data: JSON.
+            now: milliseconds since 1970.
+            size: how many the channel remembers.
+            ttl: seconds for which it does.
+            idempotency: the publisher's name for it, to be asked for by `known`.
+            key: see `Publication`.
+        """
+        self.counter += self._step()
+        window = self._windows.get(channel)
+        if window is None:
+            window = self._windows[channel] = Window(self.watermark, ttl)
+            self._ends.add(channel, now / 1000 + ttl)
+        last = window.publications[-1] if window.publications else None
+        at = now if last is None else max(now, last.published_at)
+        previous = window.floor if last is None else last.offset
+        publication = Publication(self.counter, previous, at, event, data, key)
+        window.add(publication, size)
+        if idempotency is not None:
+            self._remember_key(channel, idempotency, now)
+        return publication
+
+    def past(self, channel: str, since: Position | None, limit: int, now: int) -> Past:
+        """What a channel remembers behind a position, at most `limit`; without one, the latest `limit`."""
+        window = self._windows.get(channel)
+        if window is not None:
+            window.expire(now)
+            found = window.since(-1 if since is None else since.offset)
+            floor = window.floor
+            head = window.publications[-1].offset if window.publications else max(floor, self.watermark)
+        else:
+            found, floor, head = [], self.watermark, self.counter
+        if since is None:
+            return Past(found[-limit:] if limit else [], Position(head, self.epoch), True)
+        complete = since.epoch == self.epoch and floor <= since.offset <= self.counter
+        return Past(found[:limit] if complete else [], Position(head, self.epoch), complete)
+
+    def purge(self, channel: str) -> None:
+        """Forget a channel's past; no position from before is good any more."""
+        self.counter += self._step()
+        self._windows.pop(channel, None)
+        self.watermark = self.counter
+
+    def flush(self, epoch: str) -> None:
+        """Forget everything and begin a new life."""
+        self.__init__(epoch, dedupe=self._dedupe / 1000, step=self._step)  # type: ignore[misc]  # born again
+
+    def sweep(self, now: int) -> None:
+        """Drop the windows in which everything has expired."""
+        for channel in self._ends.turn(now / 1000):
+            window = self._windows.get(channel)
+            if window is None:
+                continue
+            window.expire(now)
+            if window.publications:
+                self._ends.add(channel, window.publications[0].published_at / 1000 + window.ttl)
+            else:
+                self.watermark = max(self.watermark, window.floor)
+                del self._windows[channel]
+
+    def _remember_key(self, channel: str, key: str, now: int) -> None:
+        self._keys[channel, key] = (self.counter, now + self._dedupe)
+        if len(self._keys) > MOST_KEYS:
+            self._keys.popitem(last=False)

@@ -1,0 +1,219 @@
+"""Durable messages: first into the user's inbox, then to the user's connections, in the order of their cursors.
+
+What is sent, and what is acked, while one write is underway goes into the next one together (group commit): 64 senders
+cost the disk about as much as one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hubbub.core.envelope import encode_payload
+from hubbub.core.identity import check_user_id
+from hubbub.core.inbox import Ack, Draft, Entry, Stored
+from hubbub.core.session import ConnectionState
+from hubbub.errors import RequestError, StoreError, StoreUnavailable, UsageError
+from hubbub.node.mailbox import Mailbox, Reader
+from hubbub.node.receipt import Receipt
+
+if TYPE_CHECKING:
+    from hubbub.node.connection import Connection
+    from hubbub.node.database import Database
+    from hubbub.node.node import Node
+
+__all__ = ["Inbox"]
+
+logger = logging.getLogger("hubbub.inbox")
+
+BATCH = 256
+MOST_WAITING = 10_000
+LONGEST_KEY = 255
+
+Sending = tuple[Draft, "asyncio.Future[Receipt]"]
+
+
+class Inbox:
+    """The inboxes of a node's users.
+
+    Args:
+        node: whose users.
+        database: where the messages are kept.
+        per_device: whether each named device of a user has a cursor of its own.
+    """
+
+    def __init__(self, node: Node, database: Database, per_device: bool) -> None:
+        self._node = node
+        self._database = database
+        self._per_device = per_device
+        self.reset()
+
+    def reset(self) -> None:
+        """Have nobody; what waits in the database stays there."""
+        self._mailboxes: dict[str, Mailbox] = {}
+        self._sending: list[Sending] = []
+        self._acks: dict[tuple[str, str], int] = {}
+        self._writer: asyncio.Task[None] | None = None
+
+    # Connections
+
+    def join(self, connection: Connection) -> None:
+        """Send a connection what waits for its user, and from now on what is stored."""
+        identity = connection.identity
+        if identity is None or connection.state is not ConnectionState.OPEN:
+            return
+        device = identity.device if self._per_device else ""
+        mailbox = self._mailboxes.setdefault(identity.user_id, Mailbox())
+        reader = mailbox.readers[connection] = Reader(connection, identity.user_id, device, self._database)
+        if not self._database.empty:
+            reader.read(welcome=True)
+
+    def leave(self, connection: Connection, user_id: str | None) -> None:
+        """Send a connection nothing more of what is stored for a user."""
+        mailbox = self._mailboxes.get(user_id or "")
+        reader = mailbox.readers.pop(connection, None) if mailbox is not None else None
+        if reader is not None:
+            reader.stop()
+        if mailbox is not None and not mailbox.readers:
+            del self._mailboxes[user_id or ""]
+
+    def reader(self, connection: Connection) -> Reader:
+        """A connection's place in its user's inbox.
+
+        Raises:
+            RequestError: `unauthorized`: it has no user.
+        """
+        mailbox = self._mailboxes.get(connection.user_id or "")
+        if mailbox is None or connection not in mailbox.readers:
+            raise RequestError("unauthorized", "Only a signed-in user has an inbox.")
+        return mailbox.readers[connection]
+
+    # Messages
+
+    async def send(self, user_id: str, type: str, payload: Any, key: str | None, ttl: float | None) -> Receipt:
+        """Store a message for a user and send it; see `Hub.send_to_user`."""
+        check_user_id(user_id)
+        body = encode_payload(payload)
+        if len(body) > self._node.limits.send_queue // 2:
+            raise UsageError(f"A durable message of {len(body)} bytes is too large: no client could be sent it.")
+        if key is not None and not (key.isprintable() and 0 < len(key.encode()) <= LONGEST_KEY):
+            raise UsageError(f"A key has 1 to {LONGEST_KEY} bytes, all of them printable.")
+        now = time.time_ns() // 1_000_000
+        lifetime = self._node.timeouts.inbox if ttl is None else ttl
+        draft = Draft(user_id, type, body, now, now + round(lifetime * 1000), key)
+        if len(self._sending) >= MOST_WAITING:
+            raise StoreUnavailable(f"{MOST_WAITING} durable messages wait for {self._database.store.place} already.")
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._sending.append((draft, future))
+        self._write_soon()
+        return await future
+
+    def ack(self, connection: Connection, cursor: int) -> None:
+        """Let the inbox forget what a connection has, up to a cursor it was sent.
+
+        Raises:
+            RequestError: `unauthorized`, or `bad_cursor`.
+        """
+        reader = self.reader(connection)
+        if cursor > reader.seen:
+            raise RequestError("bad_cursor", "This connection was not sent a message with that cursor.", "cursor")
+        if cursor > reader.acked:
+            reader.acked = cursor
+            place = (connection.user_id or "", reader.device)
+            self._acks[place] = max(cursor, self._acks.get(place, 0))
+            self._write_soon()
+
+    async def pending(self, connection: Connection, after: int | None, limit: int) -> dict[str, Any]:
+        """What waits for a connection's user; the built-in `inbox` message."""
+        reader, user_id, database = self.reader(connection), connection.user_id or "", self._database
+        if database.empty:
+            return {"messages": [], "pending": 0, "cursor": 0}
+        now, store = time.time_ns() // 1_000_000, database.store
+        standing = await database.call(store.standing, user_id, reader.device, now)
+        start = standing.acked if after is None else max(after, standing.acked)
+        page = await database.call(store.read, user_id, start, limit, now)
+        if page.entries:
+            reader.seen = max(reader.seen, page.entries[-1].cursor)
+        messages = [_describe(entry) for entry in page.entries]
+        return {"messages": messages, "pending": standing.pending, "cursor": standing.acked}
+
+    async def stop(self) -> None:
+        """Finish what is being stored."""
+        for mailbox in self._mailboxes.values():
+            for reader in mailbox.readers.values():
+                reader.stop()
+        if self._writer is not None:
+            await self._writer
+
+    # Writing
+
+    def _write_soon(self) -> None:
+        if self._writer is None:
+            # Variables of whoever asked are not this task's.
+            self._writer = asyncio.get_running_loop().create_task(self._write(), context=Context())
+
+    async def _write(self) -> None:
+        while self._sending or self._acks:
+            batch, self._sending = self._sending[:BATCH], self._sending[BATCH:]
+            acks, self._acks = self._acks, {}
+            if batch:
+                await self._append(batch)
+            if acks:
+                await self._forget(acks)
+        self._writer = None
+
+    async def _append(self, batch: list[Sending]) -> None:
+        database = self._database
+        drafts = [draft for draft, _ in batch]
+        try:
+            results = await database.call(database.store.append, drafts, self._node.limits.inbox)
+        except Exception as error:
+            if not isinstance(error, StoreError):
+                logger.exception("a store failed in a way it should not")
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(_copy(error))
+            return
+        for (draft, future), stored in zip(batch, results, strict=True):
+            reached = self._pass_on(draft, stored)
+            if not future.done():
+                future.set_result(Receipt(reached, stored=True, cursor=stored.cursor))
+
+    def _pass_on(self, draft: Draft, stored: Stored) -> int:
+        mailbox = self._mailboxes.get(draft.user_id)
+        if mailbox is None:
+            return 0
+        if stored.fresh:
+            mailbox.arrived(Entry(stored.cursor, draft.type, draft.payload, draft.sent_at), stored.dropped)
+        return mailbox.reached(stored.cursor)
+
+    async def _forget(self, acks: dict[tuple[str, str], int]) -> None:
+        database = self._database
+        rows = [Ack(user_id, device, cursor) for (user_id, device), cursor in acks.items()]
+        try:
+            await database.call(database.store.ack, rows, time.time_ns() // 1_000_000)
+        except StoreError:
+            return  # the messages come again, and so will the ack
+        except Exception:
+            logger.exception("a store failed in a way it should not")
+            return
+        for (user_id, device), cursor in acks.items():
+            mailbox = self._mailboxes.get(user_id)
+            if mailbox is not None:
+                mailbox.acked(device, cursor)
+
+
+def _describe(entry: Entry) -> dict[str, Any]:
+    """An entry as the built-in `inbox` message shows it."""
+    payload = {"payload": msgspec.Raw(entry.payload)} if entry.payload else {}
+    return {"type": entry.type, **payload, "timestamp": entry.sent_at, "cursor": entry.cursor}
+
+
+def _copy(error: Exception) -> Exception:
+    """An error for one of many: a shared one would collect the tracebacks of all."""
+    return type(error)(*error.args) if isinstance(error, StoreError) else StoreUnavailable("The store failed.")

@@ -1,0 +1,150 @@
+"""One user's open connections, and how far each of them has come in the user's inbox.
+
+Rules of this file:
+1. A message is sent straight away only to a connection that was sent the one before it and keeps up. Any other reads
+   it from the store, in order, as fast as its client does: durable messages never overflow a queue.
+2. While a connection reads, what arrives is only noted (`again`): the reading finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextvars import Context
+from typing import TYPE_CHECKING
+
+from hubbub.core.session import ConnectionState
+from hubbub.errors import StoreError
+
+if TYPE_CHECKING:
+    from hubbub.core.inbox import Entry
+    from hubbub.node.connection import Connection
+    from hubbub.node.database import Database
+
+__all__ = ["PAGE", "Mailbox", "Reader"]
+
+logger = logging.getLogger("hubbub.inbox")
+
+PAGE = 100
+HOLE = 0.05  # seconds to wait for a message that is being written
+RETRY = 1.0  # seconds to wait for a database that is down
+
+
+class Reader:
+    """One connection's place in the inbox.
+
+    Attributes:
+        device: whose cursor an ack moves.
+        sent: up to where it was sent everything.
+        seen: the highest cursor it may ack.
+        acked: the highest it did.
+    """
+
+    __slots__ = ("_again", "_connection", "_database", "_task", "_user_id", "acked", "device", "seen", "sent")
+
+    def __init__(self, connection: Connection, user_id: str, device: str, database: Database) -> None:
+        self._connection = connection
+        self._user_id = user_id
+        self._database = database
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+        self.device = device
+        self.sent = self.seen = self.acked = 0
+
+    @property
+    def reading(self) -> bool:
+        """Whether it is being sent what the store has."""
+        return self._task is not None
+
+    def arrived(self, entry: Entry) -> None:
+        """Send a message that was just stored, or see to it that it is found."""
+        if self._task is not None:
+            self._again = True
+        elif entry.cursor == self.sent + 1 and not self._connection.outbox.full:
+            self.push(entry)
+        else:
+            self.read(welcome=False)
+
+    def push(self, entry: Entry) -> None:
+        """Send one message, and remember it."""
+        self._connection.send_entry(entry)
+        self.sent = entry.cursor
+        self.seen = max(self.seen, entry.cursor)
+
+    def read(self, welcome: bool) -> None:
+        """Send what the store has and this connection has not; from its device's cursor on, at its welcome."""
+        # Variables of whoever asked are not this task's.
+        self._task = asyncio.get_running_loop().create_task(self._read(welcome), context=Context())
+
+    def stop(self) -> None:
+        """Read no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _read(self, welcome: bool) -> None:
+        try:
+            while self._connection.state is ConnectionState.OPEN:
+                try:
+                    if welcome:
+                        await self._begin()
+                        welcome = False
+                    if await self._next_page():
+                        break
+                except StoreError:
+                    await asyncio.sleep(RETRY)
+        except Exception:
+            logger.exception("the inbox of %r cannot be read", self._connection)
+        self._task = None
+
+    async def _begin(self) -> None:
+        """Find the place of the connection's device, and tell the client what waits."""
+        database, connection = self._database, self._connection
+        standing = await database.call(database.store.standing, self._user_id, self.device, _now())
+        self.sent = self.seen = standing.acked
+        if standing.dropped:
+            connection.send("inbox_dropped", {"count": standing.dropped})
+        if standing.pending:
+            connection.send("inbox", {"cursor": standing.acked, "pending": standing.pending})
+
+    async def _next_page(self) -> bool:
+        """Send a page; True if there is nothing behind it."""
+        self._again = False
+        database = self._database
+        page = await database.call(database.store.read, self._user_id, self.sent, PAGE, _now())
+        for entry in page.entries:
+            await self._connection.outbox.room()
+            self.push(entry)
+        if not page.whole:
+            await asyncio.sleep(HOLE)
+        return page.whole and len(page.entries) < PAGE and not self._again
+
+
+class Mailbox:
+    """The connections of one user."""
+
+    __slots__ = ("readers",)
+
+    def __init__(self) -> None:
+        self.readers: dict[Connection, Reader] = {}
+
+    def arrived(self, entry: Entry, dropped: int) -> None:
+        """Pass a message on to everybody, and how many went to make room for it."""
+        for connection, reader in list(self.readers.items()):
+            if dropped:
+                connection.send("inbox_dropped", {"count": dropped})
+            reader.arrived(entry)
+
+    def reached(self, cursor: int) -> int:
+        """How many connections have been sent a message, or are being sent those before it."""
+        return sum(reader.sent >= cursor or reader.reading for reader in self.readers.values())
+
+    def acked(self, device: str, cursor: int) -> None:
+        """Tell the other connections of a device that it has everything up to a cursor."""
+        for connection, reader in list(self.readers.items()):
+            if reader.device == device and reader.acked < cursor:
+                connection.send("acked", {"cursor": cursor})
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
