@@ -1,6 +1,6 @@
 # Names for what scripts/ does. ARGS goes through: make test ARGS="-k frames".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs conformance clean
+.PHONY: help setup demo demo-multidb test check bench docs conformance consistency clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -10,6 +10,9 @@ setup: ## set up .venv for everything below
 
 demo: ## set up what the demo needs and serve it on http://127.0.0.1:5000
 	@scripts/demo
+
+demo-multidb: ## the same on PostgreSQL and a MongoDB wire server, both started for it
+	@scripts/demo-multidb
 
 test: ## set up what is missing and run every test
 	@scripts/test $(ARGS)
@@ -25,6 +28,9 @@ docs: ## build the documentation into site/
 
 conformance: ## run the long conformance cases
 	@scripts/test tests/conformance -m full $(ARGS)
+
+consistency: ## kill servers while 10,000 durable messages are sent, on every database
+	@scripts/test tests/consistency -m full -s $(ARGS)
 
 clean: ## remove all that the other commands made, .venv too
 	rm -rf .venv site dist build reports .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/peers/node_modules

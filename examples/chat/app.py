@@ -1,107 +1,173 @@
-"""A small chat: who is online, a room, messages from one user to another. Read it from top to bottom.
+"""A chat: accounts, rooms, messages to one user, announcements. Read it from top to bottom, then `live.py`.
 
-Run it with `hubbub serve examples.chat.app:app` and open http://127.0.0.1:5000 in two tabs.
+Run it with `hubbub serve examples.chat.app:app` and open http://127.0.0.1:5000.
 """
 
 from __future__ import annotations
 
 import html
-import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import msgspec
-from fastapi import Body, FastAPI
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+from starlette.middleware.sessions import SessionMiddleware
 
-from hubbub import Connection, Hub, RequestError
+from examples.chat import accounts, conversations, database
+from examples.chat.accounts import NAME, Account
+from examples.chat.live import PEOPLE, hub
+from hubbub import CloseCode
+from hubbub.errors import StoreError
 
 HERE = Path(__file__).parent
-LONGEST_NAME = 32
+WEEK = 7 * 24 * 60 * 60
+SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
-app = FastAPI(title="Hubbub chat")
-hub = Hub()  # clients connect at WS_PATH, or /ws; the test page is at /ws/client
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with database.opened():
+        await conversations.create_room(conversations.LOBBY.removeprefix("room:"))
+        yield
+
+
+app = FastAPI(title="Hubbub chat", lifespan=lifespan)
+app.add_middleware(
+    SessionMiddleware,
+    secret_key=accounts.session_secret(),
+    session_cookie="chat_session",
+    max_age=WEEK,
+    same_site="lax",  # no page of another site can send it along, over HTTP or with a WebSocket
+    https_only=database.settings.deploy_env == "production",
+)
 hub.attach(app)
 
 
-# What a client may send. A payload that does not fit is answered with an error that names the field;
-# the handlers below only see good ones. `recipient_id` is `recipientId` on the wire.
-class Authenticate(msgspec.Struct):
-    token: str
+# Who asks: by the same session that signs the WebSocket in.
+async def signed_in(request: Request) -> Account:
+    account = await accounts.by_session(request.session)
+    if account is None:
+        raise HTTPException(401, "Sign in first.")
+    return account
 
 
-class Chat(msgspec.Struct):
-    recipient_id: str
-    message: str
+Me = Annotated[Account, Depends(signed_in)]
 
 
-class Publish(msgspec.Struct):
-    channel: str
-    data: Any = None
+class Credentials(BaseModel):
+    name: str = Field(max_length=100)
+    password: str = Field(max_length=200)
 
 
-# Every client gets a `welcome` when it connects, and `ping`, `echo`, `subscribe` and `unsubscribe` are built in.
-# The first thing of our own is to learn who somebody is.
-@hub.on("authenticate", reply="authenticated")
-async def authenticate(conn: Connection, payload: Authenticate) -> dict[str, Any]:
-    name = payload.token.strip()
-    # In this demo the token is the name: anybody can be anybody. A real app checks a signed token here.
-    if not (name.isprintable() and 1 <= len(name) <= LONGEST_NAME):
-        raise RequestError("invalid_payload", f"A name has 1 to {LONGEST_NAME} printable characters.", "token")
-    conn.identify(name)  # the same name in several tabs is one user with several connections
-    await tell_who_is_online()
-    if await hub.user_connection_count(name) == 1:
-        await hub.notify(name, f"Hello {name}", "Open a second tab to talk to somebody.", "success")
-    return {"userId": name, "connectionId": conn.id, "expiresAt": None}
+class Room(BaseModel):
+    name: str = Field(max_length=100)
 
 
-@hub.on_close
-async def left(conn: Connection, code: int, reason: str) -> None:
-    if conn.user_id is not None:
-        await tell_who_is_online()
+class Announcement(BaseModel):
+    message: str = Field(min_length=1, max_length=500)
 
 
-async def tell_who_is_online() -> None:
-    await hub.broadcast("online", {"users": sorted(hub.local.user_ids())})
+@app.post("/api/sign-up", status_code=201)
+async def sign_up(request: Request, given: Credentials) -> dict[str, Any]:
+    try:
+        account = await accounts.sign_up(given.name, given.password)
+    except accounts.BadInput as error:
+        raise HTTPException(422, str(error)) from None
+    except accounts.NameTaken as taken:
+        raise HTTPException(409, f"The name {taken} is taken. If it is yours, sign in.") from None
+    await conversations.start_fresh(account.name)
+    await hub.publish(PEOPLE, "joined", account.name)
+    role = "You are the first here, so you are the admin." if account.admin else "Say hello in the lobby."
+    await hub.notify(account.name, f"Welcome, {account.name}", role, "success", durable=True)
+    return _begin(request, account)
 
 
-# From one user to another, wherever and however often the other is connected. `auth=True` turns away connections
-# without a user. What a handler returns is the reply.
-@hub.on("chat", auth=True, reply="chat_received")
-async def chat(conn: Connection, payload: Chat) -> dict[str, Any]:
-    message = {"from": conn.user_id, "message": payload.message, "timestamp": int(time.time() * 1000)}
-    receipt = await hub.send_to_user(payload.recipient_id, "chat", message)
-    answer = {"message": payload.message, "delivered": receipt.delivered, "stored": receipt.stored}
-    return answer if receipt.delivered else {**answer, "reason": f"{payload.recipient_id} is not connected"}
+@app.post("/api/sign-in")
+async def sign_in(request: Request, given: Credentials) -> dict[str, Any]:
+    account = await accounts.sign_in(given.name, given.password)
+    if account is None:
+        raise HTTPException(401, "This name and password do not belong together.")
+    return _begin(request, account)
 
 
-# The room is a channel. The built-in `publish` passes data on as it came, so anybody could write in another's name:
-# this handler takes its place and says who it was.
-@hub.on("publish", auth=True, reply="published")
-async def publish(conn: Connection, payload: Publish) -> dict[str, Any]:
-    if payload.channel not in conn.channels:
-        raise RequestError("forbidden", "Subscribe to a channel before you publish on it.", "channel")
-    await hub.publish(payload.channel, "said", {"from": conn.user_id, "message": payload.data})
-    return {"channel": payload.channel}
+# Signing out ends every session and connection of the user: the cookie alone could have been copied.
+@app.post("/api/sign-out", status_code=204)
+async def sign_out(request: Request, me: Me) -> None:
+    request.session.clear()
+    await accounts.end_sessions(me.name)
+    await hub.disconnect_user(me.name, CloseCode.UNAUTHORIZED, "signed out")
+
+
+@app.get("/api/me")
+async def who_am_i(request: Request) -> dict[str, Any] | None:
+    account = await accounts.by_session(request.session)
+    return None if account is None else _about(account)
+
+
+@app.post("/api/rooms", status_code=201)
+async def create_room(given: Room, me: Me) -> dict[str, str]:
+    name = given.name.strip().lower().removeprefix("#")
+    if NAME.fullmatch(name) is None:
+        raise HTTPException(422, "A room's name has 2 to 32 letters a-z, digits, dots, dashes and underscores.")
+    channel = await conversations.create_room(name)
+    if channel is None:
+        raise HTTPException(409, "There is a room of this name, or there are too many.")
+    for connection in hub.local.subscribers(PEOPLE):
+        connection.subscribe(channel)
+    await hub.publish(PEOPLE, "room", channel)
+    return {"conversation": channel}
+
+
+@app.get("/api/messages")
+async def messages(
+    me: Me,
+    conversation: Annotated[str, Query(max_length=100)],
+    before: Annotated[int | None, Query(ge=0, le=2**53)] = None,
+    after: Annotated[int | None, Query(ge=0, le=2**53)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> list[dict[str, Any]]:
+    found = await conversations.history(conversations.key_of(me.name, conversation), limit, before, after)
+    return [message.wire for message in found]
 
 
 # The hub works from any route, task or thread: here an ordinary HTTP request reaches everybody.
-#   curl http://127.0.0.1:5000/announce -H 'content-type: application/json' -d '{"message": "Lunch is ready"}'
-@app.post("/announce")
-async def announce(message: Annotated[str, Body(embed=True, min_length=1, max_length=500)]) -> dict[str, int]:
-    receipt = await hub.broadcast("system_message", {"message": message, "timestamp": int(time.time() * 1000)})
-    return {"connections": receipt.connections}
+@app.post("/api/announce")
+async def announce(given: Announcement, me: Me) -> dict[str, int]:
+    if not me.admin:
+        raise HTTPException(403, "Only an admin can announce something.")
+    return {"connections": (await hub.broadcast_system(given.message)).connections}
+
+
+@app.exception_handler(StoreError)
+async def unavailable(request: Request, error: StoreError) -> JSONResponse:
+    return JSONResponse({"detail": "The database is out of reach. Try again in a moment."}, 503)
 
 
 # The page itself.
-PAGE = (HERE / "index.html").read_text("utf-8").replace("{ws_path}", html.escape(hub.path))
+PAGE = (HERE / "page" / "index.html").read_text("utf-8").replace("{ws_path}", html.escape(hub.path))
+app.mount("/page", StaticFiles(directory=HERE / "page"))
 
 
 @app.get("/", include_in_schema=False)
 async def page() -> HTMLResponse:
-    return HTMLResponse(PAGE)
+    return HTMLResponse(PAGE, headers=SECURITY)
 
 
-@app.get("/chat.{kind}", include_in_schema=False)
-async def asset(kind: Literal["css", "js"]) -> FileResponse:
-    return FileResponse(HERE / f"chat.{kind}")
+def _begin(request: Request, account: Account) -> dict[str, Any]:
+    request.session.clear()
+    request.session.update(account.session)
+    return _about(account)
+
+
+def _about(account: Account) -> dict[str, Any]:
+    return {"name": account.name, "admin": account.admin}

@@ -1,163 +1,362 @@
-"""The chat page in a real browser: people talk, come and go, and nothing they write is taken as HTML."""
+"""The reference app in a real browser: people talk, come and go, lose the network and the server, and miss nothing."""
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 
-import httpx
 import pytest
-from playwright.async_api import Locator, Page, expect
+import pytest_asyncio
+from playwright.async_api import expect
 
-from hubbub.errors import CLOSE_CODES
 from tests.browser.conftest import SERVE, Open
-from tests.serving import REPOSITORY, free_port, process
+from tests.browser.people import COMES_BACK, both, entry, joined, say, second_tab, shows, sign, unread
+from tests.serving import Process, free_port, process
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SCRIPT = (REPOSITORY / "examples" / "chat" / "chat.js").read_text("utf-8")
+# In the page: the modules are those that it runs.
+WRITE = """async (texts) => {
+  const { outbox } = await import("/page/outbox.js");
+  for (const text of texts) outbox.add("room:lobby", text);
+}"""
+LOSE_THE_ANSWER = """async () => {
+  const { link } = await import("/page/link.js");
+  const { socket } = link;
+  socket.onmessage = ({ data }) => JSON.parse(data).type === "published" && socket.close();
+}"""
+ANNOUNCE = """async () => {
+  const headers = { "Content-Type": "application/json" };
+  return (await fetch("api/announce", { method: "POST", headers, body: '{"message": "Mine!"}' })).status;
+}"""
+SPY = """async (name) => {
+  const { link } = await import("/page/link.js");
+  const found = await (await fetch(`api/messages?conversation=${encodeURIComponent(name)}`)).json();
+  const asked = [["publish", { channel: name, data: "hi" }], ["subscribe", { channel: name }]];
+  const answers = await Promise.allSettled(asked.map(([type, payload]) => link.request(type, payload)));
+  return [found, ...answers.map(({ reason }) => reason?.code)];
+}"""
 
 
-async def join(page: Page, name: str) -> Page:
-    await page.fill("#name", name)
-    await page.click("#enter")
-    await expect(page.locator("#me")).to_have_text(f"You are {name}")
-    return page
+class Server:
+    """The app with its own data, on one port; it can be stopped and started again."""
+
+    def __init__(self, data: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._data = str(data)
+        self._stack = AsyncExitStack()
+        self._process: Process
+
+    async def start(self) -> None:
+        """Serve."""
+        started = process(*SERVE, str(self.port), HUBBUB_DATA_DIR=self._data)
+        self._process = await self._stack.enter_async_context(started)
+        await self._process.says("WebSocket")
+
+    async def stop(self) -> None:
+        """Stop in order."""
+        self._process.child.terminate()
+        assert await self._process.end() == 0
+        await self._stack.aclose()
+
+    async def kill(self) -> None:
+        """End at once."""
+        self._process.child.kill()
+        await self._process.end()
+        await self._stack.aclose()
+
+    async def __aenter__(self) -> Server:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
 
 
-async def say(page: Page, text: str) -> None:
-    await page.fill("#text", text)
-    await page.press("#text", "Enter")
+@pytest_asyncio.fixture(loop_scope="module")
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """The app, with nobody in it."""
+    async with Server(tmp_path) as server:
+        yield server
 
 
-def person(page: Page, name: str) -> Locator:
-    return page.locator("#conversations button").filter(has=page.get_by_text(name, exact=True))
+@pytest.fixture
+def site(server: Server) -> str:
+    """What paths of `tab` belong to."""
+    return server.url
 
 
-def messages(page: Page) -> Locator:
-    return page.locator("#messages .body")
+# Talking
 
 
-async def test_two_tabs_talk_in_the_room(tab: Open) -> None:
-    ann, bob = await join(await tab("/"), "ann"), await join(await tab("/"), "bob")
+async def test_two_people_talk_in_a_room(tab: Open) -> None:
+    ann, bob = await both(tab)
     await say(ann, "hello room")
+    await shows(bob, "hello room")
     await say(bob, "hello ann")
     for page in (ann, bob):
-        await expect(messages(page)).to_have_text(["hello room", "hello ann"])
-    await expect(ann.locator("#messages .mine")).to_have_count(1)
-    await expect(bob.locator("#messages .meta").first).to_contain_text("ann")
+        await shows(page, "hello room", "hello ann")
+    await expect(ann.locator("#messages .mine")).to_have_text(re.compile("hello room"))
+    await expect(bob.locator("#messages .meta b").first).to_have_text("ann")
 
 
-async def test_two_tabs_talk_to_each_other(tab: Open) -> None:
-    ann, bob = await join(await tab("/"), "ann"), await join(await tab("/"), "bob")
-    await person(ann, "bob").click()
+async def test_two_people_talk_to_each_other(tab: Open) -> None:
+    ann, bob = await both(tab)
+    await entry(ann, "user:bob").click()
     await say(ann, "just for you")
-    await expect(ann.locator("#messages .meta")).to_contain_text("delivered")
-    await expect(person(bob, "ann").locator(".unread")).to_have_text("1")
+    await expect(ann.locator("#messages .note")).to_have_text("sent")
+    await expect(unread(bob, "user:ann")).to_have_text("1")
     await expect(bob.locator(".toast", has_text="just for you")).to_be_visible()
-    await expect(messages(bob)).to_have_count(0)
-    await person(bob, "ann").click()
-    await expect(messages(bob)).to_have_text(["just for you"])
-    await expect(person(bob, "ann").locator(".unread")).to_have_count(0)
+    await shows(bob)
+    await entry(bob, "user:ann").click()
+    await shows(bob, "just for you")
+    await expect(unread(bob, "user:ann")).to_be_hidden()
     await say(bob, "thank you")
-    await expect(messages(ann)).to_have_text(["just for you", "thank you"])
+    await shows(ann, "just for you", "thank you")
+
+
+async def test_a_third_person_sees_nothing_of_two(tab: Open) -> None:
+    ann, bob = await both(tab)
+    eve = await joined(tab, "eve")
+    await entry(ann, "user:bob").click()
+    await say(ann, "secret")
+    await expect(unread(bob, "user:ann")).to_have_text("1")
+    await entry(eve, "user:ann").click()
+    await say(eve, "hi ann")
+    await shows(eve, "hi ann")
+    for name in ("pair:ann+bob", "user:ann+bob", "bob"):
+        assert await eve.evaluate(SPY, name) == [[], "forbidden", "forbidden"]
+    await expect(eve.locator("body")).not_to_contain_text("secret")
+
+
+async def test_who_types(tab: Open) -> None:
+    ann, bob = await both(tab)
+    await bob.locator("#text").press_sequentially("hel")
+    await expect(ann.locator("#typing")).to_have_text("bob is typing…")
+    await bob.press("#text", "Enter")
+    await expect(ann.locator("#typing")).to_be_empty()
+    await entry(ann, "user:bob").click()
+    await entry(bob, "user:ann").click()
+    await bob.locator("#text").press_sequentially("psst")
+    await expect(ann.locator("#typing")).to_have_text("bob is typing…")
 
 
 async def test_who_is_online(tab: Open) -> None:
-    ann, bob = await join(await tab("/"), "ann"), await join(await tab("/"), "bob")
-    second = await join(await tab("/"), "bob")
-    await expect(person(ann, "bob").get_by_label("online")).to_be_visible()
-    await person(ann, "bob").click()
-    await say(ann, "to both of your tabs")
-    for page in (bob, second):
-        await expect(page.locator(".toast", has_text="to both of your tabs")).to_be_visible()
+    ann, bob = await both(tab)
+    other = await second_tab(bob)
+    await expect(entry(ann, "user:bob").get_by_label("online")).to_be_visible()
+    await expect(ann.locator("#about")).to_have_text("2 online")
     await bob.close()
-    await expect(person(ann, "bob").get_by_label("online")).to_be_visible()
-    await second.close()
-    await expect(person(ann, "bob").get_by_label("offline")).to_be_visible()
-    await say(ann, "are you there?")
-    await expect(ann.locator("#messages .failed")).to_contain_text("not delivered: bob is not connected")
+    await say(other, "one tab is enough")
+    await shows(ann, "one tab is enough")
+    await expect(entry(ann, "user:bob").get_by_label("online")).to_be_visible()
+    await other.close()
+    await expect(entry(ann, "user:bob").get_by_label("offline")).to_be_visible()
+    await expect(ann.locator("#about")).to_have_text("1 online")
 
 
-async def test_any_route_reaches_everybody(tab: Open, site: str) -> None:
-    ann, bob = await join(await tab("/"), "ann"), await join(await tab("/"), "bob")
+async def test_unread_counts_are_the_same_in_all_tabs(tab: Open) -> None:
+    ann, bob = await both(tab)
+    other = await second_tab(bob)
+    await entry(ann, "user:bob").click()
+    for text in ("one", "two"):
+        await say(ann, text)
+    for page in (bob, other):
+        await expect(unread(page, "user:ann")).to_have_text("2")
+        await expect(page).to_have_title("(2) bob · Hubbub chat")
+    await entry(other, "user:ann").click()
+    await shows(other, "one", "two")
+    for page in (bob, other):
+        await expect(unread(page, "user:ann")).to_be_hidden()
+    await bob.reload()
+    await expect(bob.locator("#status")).to_contain_text("Connected")
+    await expect(unread(bob, "user:ann")).to_be_hidden()
+
+
+async def test_what_one_says_is_seen_in_ones_other_tabs(tab: Open) -> None:
+    ann, _ = await both(tab)
+    other = await second_tab(ann)
+    for page in (ann, other):
+        await entry(page, "user:bob").click()
+    await say(ann, "from the first")
+    await shows(other, "from the first")
+    await say(other, "from the second")
+    await shows(ann, "from the first", "from the second")
+
+
+async def test_a_new_room(tab: Open) -> None:
+    ann, bob = await both(tab)
+    for name, problem in (("no spaces", "A room's name has"), ("lobby", "There is a room of this name")):
+        await ann.click("#new-room")
+        await ann.fill("#answer", name)
+        await ann.press("#answer", "Enter")
+        await expect(ann.locator("#declined")).to_contain_text(problem)
+        await ann.keyboard.press("Escape")
+    await ann.click("#new-room")
+    await ann.fill("#answer", "plans")
+    await ann.click("#confirm")
+    await expect(ann.locator("#title")).to_have_text("# plans")
+    await say(ann, "the first plan")
+    await expect(unread(bob, "room:plans")).to_have_text("1")
+    await entry(bob, "room:plans").click()
+    await shows(bob, "the first plan")
+
+
+# Being told
+
+
+async def test_a_mention_waits_for_who_is_away(tab: Open) -> None:
+    ann, bob = await both(tab)
+    await expect(bob.locator("#unseen")).to_have_text("1")  # the welcome
+    await bob.click("#sign-out")
+    await expect(bob.locator("#door")).to_be_visible()
+    await say(ann, "ask @bob, not @nobody or x@bob.example")
+    await shows(ann, "ask @bob, not @nobody or x@bob.example")
+    await sign(bob, "sign-in", "bob")
+    await expect(bob.locator(".toast")).to_contain_text("ann mentioned you in lobby")
+    await expect(bob.locator("#unseen")).to_have_text("1")
+    await bob.click("#bell")
+    await expect(bob.locator("#notes li")).to_have_count(1)
+    await expect(bob.locator("#unseen")).to_be_hidden()
+    await bob.reload()
+    await shows(bob, "ask @bob, not @nobody or x@bob.example")
+    await expect(bob.locator("#unseen")).to_be_hidden()
+
+
+async def test_an_admin_reaches_everybody(tab: Open) -> None:
+    ann, bob = await both(tab)
+    await expect(ann.locator("#me")).to_have_text("ann (admin)")
+    await expect(bob.locator("#announce")).to_be_hidden()
     await ann.click("#announce")
-    await ann.fill("#notice", "Lunch is ready")
-    await ann.press("#notice", "Enter")
-    async with httpx.AsyncClient() as client:
-        answer = await client.post(f"{site}/announce", json={"message": "Coffee too"})
-        assert answer.json() == {"connections": 2}
-        refused = await client.post(f"{site}/announce", json={"message": ""})
-        assert refused.status_code == 422
+    await ann.fill("#answer", "never mind")
+    await ann.click("#cancel")
+    await ann.click("#announce")
+    await ann.fill("#answer", "Lunch is ready")
+    await ann.press("#answer", "Enter")
     for page in (ann, bob):
-        await expect(page.locator("#messages .system")).to_have_text(["Lunch is ready", "Coffee too"])
-        await expect(page.locator(".toast", has_text="Coffee too")).to_be_visible()
+        await expect(page.locator(".toast", has_text="Lunch is ready")).to_be_visible()
+        await expect(page.locator("body")).not_to_contain_text("never mind")
+    assert await bob.evaluate(ANNOUNCE) == 403
 
 
-async def test_an_announcement_can_be_called_off(tab: Open) -> None:
-    ann = await join(await tab("/"), "ann")
-    for leave in ("Escape", "#cancel"):
-        await ann.click("#announce")
-        await ann.fill("#notice", "never mind")
-        await (ann.keyboard.press(leave) if leave == "Escape" else ann.click(leave))
-        await expect(ann.locator("#announcing")).not_to_be_visible()
-    await say(ann, "the end")
-    await expect(messages(ann)).to_have_text(["the end"])
-    await expect(ann.locator("#messages .system")).to_have_count(0)
+# Coming and going
 
 
-async def test_nothing_people_write_is_html(tab: Open) -> None:
-    ann, mallory = await join(await tab("/"), "ann"), await join(await tab("/"), "<img src=x onerror=alert(1)>")
-    await say(mallory, "<script>alert(1)</script>")
-    await expect(messages(ann)).to_have_text(["<script>alert(1)</script>"])
-    await expect(person(ann, "<img src=x onerror=alert(1)>")).to_be_visible()
-    await expect(ann.locator("img, main script")).to_have_count(0)
+async def test_a_reload_keeps_who_one_is_and_what_was_said(tab: Open) -> None:
+    ann, bob = await both(tab)
+    await say(ann, "before")
+    await shows(bob, "before")
+    await bob.reload()
+    await expect(bob.locator("#me")).to_have_text("bob")
+    await shows(bob, "before")
+    await say(bob, "after")
+    await shows(ann, "before", "after")
 
 
-async def test_a_name_has_to_be_one(tab: Open) -> None:
-    page = await tab("/")
-    await page.fill("#name", "   ")
-    await page.click("#enter")
-    await expect(page.locator("#refused")).to_contain_text("A name has 1 to 32 printable characters.")
-    await join(page, "ann")
-
-
-async def test_a_reload_keeps_the_name(tab: Open) -> None:
-    ann = await join(await tab("/"), "ann")
+async def test_history_comes_in_pages(tab: Open) -> None:
+    ann = await joined(tab, "ann")
+    texts = [f"message {number}" for number in range(120)]
+    await ann.evaluate(WRITE, texts)
+    await shows(ann, *texts)
+    await expect(ann.locator("#earlier")).to_be_hidden()
     await ann.reload()
-    await expect(ann.locator("#me")).to_have_text("You are ann")
-    await expect(ann.locator("#status")).to_have_text(re.compile(r"Connected, \d+ ms"))
+    await shows(ann, *texts[-50:])
+    for count in (100, 120):
+        await ann.click("#earlier")
+        await shows(ann, *texts[-count:])
+    await expect(ann.locator("#earlier")).to_be_hidden()
 
 
-async def test_the_page_comes_back_after_a_restart(tab: Open) -> None:
-    port = str(free_port())
-    async with process(*SERVE, port) as server:
-        await server.says("WebSocket")
-        ann = await join(await tab(f"http://127.0.0.1:{port}"), "ann")
-        server.child.terminate()
-        assert await server.end() == 0
-        await expect(ann.locator("#status")).to_contain_text("trying again")
-    async with process(*SERVE, port) as server:
-        await server.says("WebSocket")
-        await expect(ann.locator("#status")).to_contain_text("Connected,", timeout=20_000)
-        await say(ann, "back again")
-        await expect(messages(ann)).to_have_text(["back again"])
+async def test_an_offline_spell(tab: Open) -> None:
+    ann, bob = await both(tab)
+    await say(ann, "before")
+    await shows(bob, "before")
+    await bob.context.set_offline(True)
+    await expect(bob.locator("#offline")).to_be_visible()
+    await expect(bob.locator("#status")).to_contain_text("Offline")
+    await say(bob, "written in the tunnel")
+    await expect(bob.locator("#messages .waits .note")).to_have_text("waiting to be sent")
+    await entry(bob, "user:ann").click()
+    await say(bob, "and this for you")
+    await entry(bob, "room:lobby").click()
+    await say(ann, "meanwhile")
+    await entry(ann, "user:bob").click()
+    await say(ann, "are you there?")
+    await expect(ann.locator("#messages .note")).not_to_have_text("waiting to be sent")
+    await bob.context.set_offline(False)
+    await expect(bob.locator("#offline")).to_be_hidden(timeout=COMES_BACK)
+    await shows(bob, "before", "meanwhile", "written in the tunnel")
+    await shows(ann, "are you there?", "and this for you")
+    await expect(unread(bob, "user:ann")).to_have_text("1")
+    await entry(bob, "user:ann").click()
+    await shows(bob, "are you there?", "and this for you")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 390, 1280])
-async def test_the_page_fits_its_window(tab: Open, width: int, scheme: str) -> None:
-    ann = await join(await tab("/", viewport={"width": width, "height": 700}, color_scheme=scheme), "a" * 32)
-    await say(ann, "long" * 200)
-    await expect(messages(ann)).to_have_count(1)
-    assert await ann.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert await ann.evaluate("document.documentElement.scrollHeight <= innerHeight")
-    await expect(ann.locator("#composer button")).to_be_in_viewport(ratio=1)
+async def test_a_lost_answer_doubles_nothing(tab: Open) -> None:
+    ann, bob = await both(tab)
+    await ann.evaluate(LOSE_THE_ANSWER)
+    await say(ann, "only once")
+    await shows(ann, "only once")
+    await say(bob, "seen")
+    for page in (ann, bob):
+        await shows(page, "only once", "seen")
 
 
-async def test_the_page_knows_which_codes_are_final() -> None:
-    found = re.search(r"const FINAL = (\[.*\]);", SCRIPT)
-    assert found is not None
-    final = [code for code, meaning in CLOSE_CODES.items() if not meaning.reconnect]
-    assert [*json.loads(found[1]), *(code for code in final if code >= 4500)] == final
-    assert all(code not in final for code in CLOSE_CODES if 4000 <= code < 4500)
+async def test_what_was_written_outlives_the_tab(tab: Open, server: Server) -> None:
+    ann, bob = await both(tab)
+    await server.stop()
+    await expect(ann.locator("#offline")).to_be_visible()
+    await say(ann, "kept in the browser")
+    await expect(ann.locator("#messages .waits")).to_have_count(1)
+    context = ann.context
+    await ann.close()
+    await server.start()
+    await shows(bob)
+    again = await context.new_page()
+    await again.goto(server.url)
+    for page in (again, bob):
+        await shows(page, "kept in the browser")
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_a_restart_loses_nothing(tab: Open, server: Server, end: str) -> None:
+    ann, bob = await both(tab)
+    await bob.close()
+    await entry(ann, "user:bob").click()
+    for text in ("first", "second"):
+        await say(ann, text)
+    await expect(ann.locator("#messages .note")).to_have_text(["kept for the next sign-in"] * 2)
+    await (server.stop() if end == "stop" else server.kill())
+    await expect(ann.locator("#status")).to_contain_text("trying again")
+    await say(ann, "third")
+    await server.start()
+    await shows(ann, "first", "second", "third")
+    bob = await sign(await tab("/"), "sign-in", "bob")
+    await expect(unread(bob, "user:ann")).to_have_text("3")
+    for text in ("first", "second", "third"):
+        await expect(bob.locator(".toast", has_text=text)).to_have_count(1)  # each by the inbox, once
+    await entry(bob, "user:ann").click()
+    await shows(bob, "first", "second", "third")
+    await bob.reload()
+    await expect(unread(bob, "user:ann")).to_be_hidden()
+    await expect(bob.locator(".toast")).to_have_count(0)
+
+
+async def test_signing_out_ends_every_session(tab: Open, server: Server) -> None:
+    ann = await joined(tab, "ann")
+    other = await second_tab(ann)
+    elsewhere = await sign(await tab("/"), "sign-in", "ann")
+    await expect(elsewhere.locator("#status")).to_contain_text("Connected")
+    [session] = await ann.context.cookies()
+    await ann.click("#sign-out")
+    for page in (other, elsewhere):
+        await expect(page.locator("#refused")).to_have_text("You were signed out.")
+        await expect(page.locator("#status")).to_have_text("Not connected")
+    await ann.context.add_cookies([{"name": session["name"], "value": session["value"], "url": server.url}])
+    await ann.reload()  # with the old cookie
+    await expect(ann.locator("#door")).to_be_visible()
+    await sign(ann, "sign-in", "ann")
+    await expect(ann.locator("#status")).to_contain_text("Connected")

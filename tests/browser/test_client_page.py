@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Locator, Page, expect
 
 from hubbub.errors import CLOSE_CODES
-from tests.browser.conftest import SERVE, Open
+from tests.browser.conftest import Open
 from tests.serving import REPOSITORY, free_port, process
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+SERVE = ("-m", "hubbub.cli", "serve", "tests.browser.anybody:app", "--port")
 SCRIPT = (REPOSITORY / "src" / "hubbub" / "servers" / "console" / "client.js").read_text("utf-8")
 QUICK = ["ping", "echo", "authenticate", "subscribe", "publish", "chat"]
 
@@ -125,15 +127,15 @@ async def test_some_codes_say_not_to_come_back(tab: Open) -> None:
     await counts(page, reconnects=0)
 
 
-async def test_it_comes_back_after_a_restart(tab: Open) -> None:
+async def test_it_comes_back_after_a_restart(tab: Open, tmp_path: Path) -> None:
     port = str(free_port())
-    async with process(*SERVE, port) as server:
+    async with process(*SERVE, port, HUBBUB_DATA_DIR=str(tmp_path)) as server:
         await server.says("WebSocket")
         page = await connect(await tab(f"http://127.0.0.1:{port}/ws/client"))
         server.child.terminate()
         assert await server.end() == 0
         await expect(page.locator("#status")).to_contain_text("Trying again in")
-    async with process(*SERVE, port) as server:
+    async with process(*SERVE, port, HUBBUB_DATA_DIR=str(tmp_path)) as server:
         await server.says("WebSocket")
         await expect(page.locator("#status")).to_have_text("Connected", timeout=20_000)
         await counts(page, reconnects=1)

@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from hubbub.cli.scenarios import SCENARIOS
+from tests.cli.signing import token_of
 from tests.cli.standin import reply, stand_in
 from tests.serving import process, running
 
@@ -32,10 +33,12 @@ async def test_the_reference_app_passes_every_scenario() -> None:
     from examples.chat.app import app
 
     with running(app) as server:
-        out, err, code = await check(server.url)
+        out, err, code = await check(server.url, "--token", await token_of("check"))
+        stranger, *_ = await check(server.url)
     assert verdicts(out) == dict.fromkeys(SCENARIOS, "passed"), out + err
     assert re.search(r"^8 passed in \d+ ms$", out, re.MULTILINE)
     assert (err, code) == ("", 0)
+    assert "\n6 passed, 2 not offered in " in stranger
 
 
 async def test_faults_and_missing_features_are_told_apart() -> None:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from websockets.asyncio.server import ServerConnection, serve
 
 import hubbub.cli
+from tests.cli.signing import token_of
 from tests.cli.standin import port_of, stand_in
 from tests.serving import DEADLINE, REPOSITORY, process, running, until
 
@@ -91,12 +92,13 @@ async def test_a_person_at_a_terminal(tmp_path: Path) -> None:
     from examples.chat.app import app
 
     with running(app) as server:
-        command = ("-m", "hubbub.cli", "connect", server.url, "--token", "ann")
+        command = ("-m", "hubbub.cli", "connect", server.url, "--token", await token_of("ann"))
         async with Terminal.running(*command, XDG_STATE_HOME=str(tmp_path)) as terminal:
             await terminal.sees("connected, hubbub.v1")
             await terminal.sees('"userId": "ann"')
             terminal.type('chat {"recipientId": "ann", "message": "to myself"}')
-            await terminal.sees('chat_received {"message": "to myself", "delivered": true')
+            await terminal.sees("← chat_received")
+            await terminal.sees('"delivered": true')
             terminal.type("/quit")
             assert await terminal.ended() == 0
     assert "to myself" in (tmp_path / "hubbub" / "history").read_text()

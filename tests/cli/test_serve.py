@@ -83,6 +83,8 @@ async def test_the_banner_says_where_everything_is(here: Path) -> None:
             f"  HTTP       http://{address}",
             f"  WebSocket  ws://{address}/ws",
             f"  Test page  http://{address}/ws/client",
+            "  Inbox      SQLite at .hubbub/inbox.db, made when something is to be kept",
+            "  Archive    SQLite at .hubbub/archive.db, made when something is to be kept",
             "  Stop with Ctrl+C",
         ]
         async with RawClient.join(server) as client:
