@@ -1,0 +1,49 @@
+"""A server on a database that outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.serving import Process, free_port, process
+
+__all__ = ["Site"]
+
+
+class Site:
+    """The server, killed and started again."""
+
+    def __init__(self, url: str, data: Path) -> None:
+        self.port = free_port()
+        self._url = url
+        self._data = data
+        self._stack: Any = None
+        self.process: Process
+
+    async def start(self) -> None:
+        """Serve, and wait until it does."""
+        command = ("-m", "hubbub.cli", "serve", "tests.consistency.app:app", "--port", str(self.port))
+        self._stack = process(*command, HUBBUB_INBOX_URL=self._url, HUBBUB_DATA_DIR=str(self._data))
+        self.process = await self._stack.__aenter__()
+        await self.process.says("Stop with")
+
+    async def kill(self) -> None:
+        """Take it from the machine in the middle of whatever it does."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        await self.process.end()
+        await self._stack.__aexit__(None, None, None)
+
+    @asynccontextmanager
+    async def client(self, user: str | None = None) -> AsyncIterator[ClientConnection]:
+        """A connection, signed in if a user is named."""
+        async with connect(f"ws://127.0.0.1:{self.port}/ws", proxy=None, ping_interval=None) as client:
+            if user is not None:
+                await client.send(json.dumps({"type": "sign_in", "payload": user}))
+            yield client
