@@ -139,7 +139,7 @@ class Store(Protocol):
 
         Args:
             drafts: at most some hundred, for any users; one whose key the user's inbox has seen is not stored again.
-            cap: messages one inbox may hold; beyond it the oldest go.
+            cap: messages one inbox may hold; the oldest go as soon as it is `full`, a sixteenth above that.
 
         Returns:
             What became of each draft, in their order.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FORGET_DEVICE", "FORGET_KEY", "Ack", "Draft", "Entry", "Page", "Standing", "Stored"]
+__all__ = ["FORGET_DEVICE", "FORGET_KEY", "Ack", "Draft", "Entry", "Page", "Standing", "Stored", "full"]
 
 DAY = 24 * 60 * 60 * 1000
 FORGET_DEVICE = 30 * DAY
@@ -101,3 +101,14 @@ class Standing:
     acked: int
     pending: int
     dropped: int
+
+
+def full(head: int, floor: int, cap: int) -> bool:
+    """Whether it is time to bring an inbox back to its cap: a sixteenth above, so that few messages pay for it.
+
+    Args:
+        head: the last cursor given.
+        floor: the last cursor below which nothing is left.
+        cap: how many messages it may hold.
+    """
+    return head - floor > cap + cap // 16

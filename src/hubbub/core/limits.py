@@ -48,7 +48,7 @@ class Limits(_Positive):
         channels: channels one connection may be subscribed to.
         in_flight: messages of one connection accepted and not finished; reading pauses there.
         bad_messages: messages that are not JSON before the connection is closed with 4500.
-        inbox: messages that wait for one user; beyond it the oldest go.
+        inbox: messages that wait for one user; the oldest go once there are a sixteenth more.
     """
 
     message_size: int = 64 * 1024

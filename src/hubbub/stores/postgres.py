@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 import asyncpg
 
-from hubbub.core.inbox import FORGET_DEVICE, FORGET_KEY, Ack, Draft, Entry, Page, Standing, Stored
+from hubbub.core.inbox import FORGET_DEVICE, FORGET_KEY, Ack, Draft, Entry, Page, Standing, Stored, full
 from hubbub.core.records import Record, Revocation
 from hubbub.errors import ConfigError, StorageFull, StoreError, StoreUnavailable
 from hubbub.stores.batch import Batch
@@ -111,7 +111,7 @@ class PostgresStore:
             return []
         keyed = any(draft.key is not None for draft in drafts)
         batch, taken = await self._write(lambda db: _append(db, drafts), whole=keyed)
-        tight = sorted(user_id for user_id, head, floor in taken if head - floor > cap)
+        tight = sorted(user_id for user_id, head, floor in taken if full(head, floor, cap))
         dropped: dict[str, int] = {}
         if tight:
             now = max(draft.sent_at for draft in drafts)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hubbub.core.inbox import FORGET_DEVICE, Ack, Draft, Entry, Page, Standing, Stored
+from hubbub.core.inbox import FORGET_DEVICE, Ack, Draft, Entry, Page, Standing, Stored, full
 from hubbub.core.records import Record, Revocation
 from hubbub.errors import ConfigError, StorageFull, StoreError, StoreUnavailable
 from hubbub.stores.batch import Batch
@@ -324,7 +324,7 @@ def _append(db: Database, drafts: Sequence[Draft], cap: int) -> list[Stored]:
     taken = db.execute(TAKE, (json.dumps(batch.counts),)).fetchall()
     heads = {user_id: head for user_id, _, head, _ in taken}
     inboxes = {user_id: inbox for user_id, inbox, _, _ in taken}
-    tight = [user_id for user_id, _, head, floor in taken if head - floor > cap]
+    tight = [user_id for user_id, _, head, floor in taken if full(head, floor, cap)]
     db.executemany(INSERT, batch.messages(heads, inboxes))
     db.executemany(REMEMBER, batch.keys(heads))
     now = max((draft.sent_at for draft in drafts), default=0)

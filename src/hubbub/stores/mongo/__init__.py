@@ -83,10 +83,12 @@ class MongoStore:
     async def close(self) -> None:
         """Let go of the connections."""
         client, self._client = self._client, None
-        if self._running:
-            await asyncio.wait(self._running, timeout=GRACE)
-        if client is not None:
-            await client.close()
+        try:
+            if self._running:
+                await asyncio.wait(self._running, timeout=GRACE)
+        finally:
+            if client is not None:
+                await client.close()
 
     async def append(self, drafts: Sequence[Draft], cap: int) -> list[Stored]:
         """Put messages into inboxes, in this order, and behind those whose callers were cancelled meanwhile."""

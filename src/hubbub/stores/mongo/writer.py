@@ -11,7 +11,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
-from hubbub.core.inbox import Draft, Stored
+from hubbub.core.inbox import Draft, Stored, full
 from hubbub.errors import StoreUnavailable
 from hubbub.stores.mongo.document import Row, tombstone
 from hubbub.stores.mongo.failures import duplicate
@@ -118,7 +118,7 @@ class Writer:
         dropped: dict[ObjectId, int] = {}
         inboxes = _by_user(rows)
         async for head in self._messages.heads.find({"_id": {"$in": list(inboxes)}}):
-            if head["head"] - head["floor"] > cap:  # else the cursors alone say that there is room
+            if full(head["head"], head["floor"], cap):  # else the cursors alone say that there is room
                 own = inboxes[head["_id"]]
                 total = await self._trim(head["_id"], cap, max(row.draft.sent_at for row in own))
                 dropped |= {row.id: 1 for row in own[-total:] if total}
