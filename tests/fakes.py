@@ -17,7 +17,7 @@ from hubbub.core.deflate import inflate
 from hubbub.core.forms import FRAMES, Form
 from hubbub.errors import CloseCode
 
-__all__ = ["SCOPE", "ManualClock", "RecordingTransport", "open_connection", "read_messages", "say", "tick"]
+__all__ = ["SCOPE", "ManualClock", "RecordingTransport", "make_hub", "open_connection", "read_messages", "say", "tick"]
 
 SCOPE = {"type": "websocket", "path": "/ws", "headers": [(b"host", b"testserver")], "client": ("127.0.0.1", 50000)}
 PATIENCE = 2.0
@@ -168,6 +168,13 @@ class _Time:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
+
+
+def make_hub(**options: Any) -> Hub:
+    """A hub with channels of any name, as they come."""
+    hub = Hub(**options)
+    hub.namespace("*")
+    return hub
 
 
 def open_connection(

@@ -12,10 +12,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubbub.errors import ConfigError
 
-__all__ = ["ATTACH", "DOOR", "STORES", "Auth", "Settings", "load_settings"]
+__all__ = ["ATTACH", "BROKERS", "DOOR", "STORES", "Auth", "Settings", "load_settings"]
 
 DOOR = "hubbub.servers.asgi:Door"
 ATTACH = "hubbub.servers.attach:attach"
+BROKERS = {"memory": "hubbub.brokers.memory:MemoryBroker"}
+"""The class that moves publications between nodes, by the scheme of its URL."""
 STORES = {
     "sqlite": "hubbub.stores.sqlite:SqliteStore",
     "postgres": "hubbub.stores.postgres:PostgresStore",

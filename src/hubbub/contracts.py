@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from hubbub.core.credentials import read_cookies
 from hubbub.core.forms import Form
 from hubbub.core.inbox import Ack, Draft, Entry, Page, Standing, Stored
+from hubbub.core.namespaces import Namespace
 from hubbub.core.records import Record, Revocation
+from hubbub.core.recovery import Past, Position, Publication
 
-__all__ = ["Handshake", "Receiver", "Store", "Transport"]
+__all__ = ["Broker", "BrokerReceiver", "Handshake", "Receiver", "Store", "Transport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +191,79 @@ class Store(Protocol):
 
     async def sweep(self, now: int) -> None:
         """Delete what has expired: messages, keys, revocations, devices that were not seen for `FORGET_DEVICE`."""
+
+
+class BrokerReceiver(Protocol):
+    """The node's side of a broker: what it is told. Plain, quick, never raises."""
+
+    def published(self, channel: str, publication: Publication) -> None:
+        """Pass a publication on to the channel's subscribers here; in the order of the offsets, along a channel."""
+
+
+class Broker(Protocol):
+    """Moves publications between nodes, and remembers the latest of each channel.
+
+    Rules for every broker:
+    1. A publication of a channel with a history has an offset. Offsets grow along a channel, the same for all nodes;
+       they are not dense. Without a history it is 0, and the publication may be lost between nodes.
+    2. What `publish` returned for is remembered and will be told to every node with a subscriber, or shows as a gap
+       that the node can see: `previous` names the publication before it.
+    3. `past` is complete or says that it is not; see `core.recovery`.
+    """
+
+    def listen(self, receiver: BrokerReceiver) -> None:
+        """Tell this receiver, from the start on; called once, first."""
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            StoreError: it cannot be reached.
+        """
+
+    async def close(self) -> None:
+        """Tell nothing more, let go of everything."""
+
+    async def publish(
+        self,
+        namespace: Namespace,
+        channel: str,
+        event: str | None,
+        data: bytes,
+        *,
+        idempotency: str | None,
+        tags: Mapping[str, str] | None,
+        now: int,
+    ) -> Position:
+        """Publish; return once it is remembered.
+
+        Args:
+            namespace: the channel's, which says how much is remembered.
+            channel: the channel's name.
+            event: the publication's name.
+            data: JSON.
+            idempotency: publisher and the publisher's name for it: a second one within 120 s is not published again.
+            tags: what else the publisher says of it.
+            now: milliseconds since 1970.
+
+        Returns:
+            Where it is: the first one's place for a known `idempotency`; offset 0 without a history.
+
+        Raises:
+            StoreError: it is not remembered for sure.
+        """
+
+    async def subscribe(self, channel: str) -> None:
+        """Tell of this channel's publications from now on: this node has its first subscriber."""
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Tell no more: the last one has gone."""
+
+    async def past(self, namespace: Namespace, channel: str, since: Position | None, limit: int, now: int) -> Past:
+        """What a channel remembers behind a position, at most `limit`; without one the latest `limit`."""
+
+    async def purge(self, channel: str) -> None:
+        """Forget a channel's history; positions from before are good no more."""
+
+    def sweep(self, now: int) -> None:
+        """Forget what has expired in this process; called from time to time."""

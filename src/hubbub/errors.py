@@ -123,6 +123,7 @@ ERROR_CODES: dict[str, ErrorMeaning] = {
     "bad_channel": ErrorMeaning("not a valid channel name", False),
     "channel_limit": ErrorMeaning("too many channels on one connection", False),
     "bad_cursor": ErrorMeaning("an ack of a message this connection was not sent", False),
+    "channel_full": ErrorMeaning("a channel has as many subscribers as it may have", True),
     "refused": ErrorMeaning("the client answered a request of ours with an error", False),
     "timeout": ErrorMeaning("the handler took too long and was stopped", True),
     "unavailable": ErrorMeaning("a database is out of reach; nothing was stored for sure", True),

@@ -14,7 +14,7 @@ import pytest
 
 from hubbub import Auth, Connection, Handshake, Hub, Limits, RequestError
 from hubbub.errors import ERROR_CODES, StorageFull, StoreUnavailable
-from tests.fakes import SCOPE, RecordingTransport, open_connection, read_messages, say, tick
+from tests.fakes import SCOPE, RecordingTransport, make_hub, open_connection, read_messages, say, tick
 
 FILES = sorted((Path(__file__).parents[1] / "vectors").glob("*.json"))
 VECTORS = {f"{path.stem}: {each['name']}": each for path in FILES for each in json.loads(path.read_bytes())["vectors"]}
@@ -49,7 +49,7 @@ class Ordered(msgspec.Struct):
 
 def build_hub() -> Hub:
     """The server that the vectors are written for; a file of SQLite is made with the first durable message."""
-    hub = Hub(limits=Limits(channels=2, inbox=3), auth=Auth(secret=SECRET), chat=True)
+    hub = make_hub(limits=Limits(channels=2, inbox=3), auth=Auth(secret=SECRET), chat=True)
 
     @hub.on("order", reply="ordered")
     def order(conn: Connection, payload: Order) -> Ordered:
@@ -229,7 +229,7 @@ def test_every_error_code_has_a_vector() -> None:
 
 
 def test_every_built_in_type_has_a_vector() -> None:
-    dispatcher = Hub(chat=True).node.dispatcher
+    dispatcher = make_hub(chat=True).node.dispatcher
     assert dispatcher.routes.keys() | dispatcher.urgent.keys() <= {
         message.get("type") for message in messages("client")
     }

@@ -23,5 +23,7 @@ async def complaints() -> AsyncIterator[list[dict[str, Any]]]:
 @pytest.fixture
 async def hub() -> AsyncIterator[Hub]:
     """A hub as it comes, running; a client that stays is soon cut at its end."""
-    async with Hub(timeouts=Timeouts(shutdown=0.05)).running() as hub:
+    hub = Hub(timeouts=Timeouts(shutdown=0.05))
+    hub.namespace("*")
+    async with hub.running():
         yield hub

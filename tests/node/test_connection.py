@@ -23,7 +23,7 @@ from hubbub import (
     RequestTimeout,
     UsageError,
 )
-from tests.fakes import SCOPE, ManualClock, RecordingTransport, open_connection, read_messages, say, tick
+from tests.fakes import SCOPE, ManualClock, RecordingTransport, make_hub, open_connection, read_messages, say, tick
 
 
 class Answer(msgspec.Struct):
@@ -213,7 +213,7 @@ async def test_it_gets_what_is_published_on_its_channels(hub: Hub) -> None:
 
 
 async def test_it_has_so_many_channels_and_no_more() -> None:
-    async with Hub(limits=Limits(channels=2)).running() as hub:
+    async with make_hub(limits=Limits(channels=2)).running() as hub:
         connection, _ = open_connection(hub)
         connection.subscribe("a")
         connection.subscribe("b")

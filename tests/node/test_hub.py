@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hubbub import CloseCode, ConfigError, Connection, Hub, Limits, Receipt, RequestError, Timeouts, UsageError
-from tests.fakes import RecordingTransport, open_connection, say, tick
+from tests.fakes import RecordingTransport, make_hub, open_connection, say, tick
 
 Act = Callable[[Hub], Coroutine[Any, Any, Any]]
 
@@ -26,18 +26,18 @@ SENDING: dict[str, Act] = {
 
 
 def test_times_may_be_given_in_two_ways() -> None:
-    assert Hub(heartbeat_interval=5, timeouts=Timeouts(ping=7, pong=3)).node.timeouts == Timeouts(ping=5, pong=3)
-    assert Hub(timeouts=Timeouts(shutdown=1)).node.timeouts == Timeouts(shutdown=1)
+    assert make_hub(heartbeat_interval=5, timeouts=Timeouts(ping=7, pong=3)).node.timeouts == Timeouts(ping=5, pong=3)
+    assert make_hub(timeouts=Timeouts(shutdown=1)).node.timeouts == Timeouts(shutdown=1)
 
 
 def test_a_time_that_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"Timeouts\.ping is 0"):
-        Hub(heartbeat_interval=0)
+        make_hub(heartbeat_interval=0)
 
 
 def test_a_hub_says_how_its_sockets_are_served() -> None:
-    assert (Hub().native, Hub(native=False).native) == (True, False)
-    assert (Hub().deflate, Hub(deflate=True).deflate) == (False, True)
+    assert (make_hub().native, make_hub(native=False).native) == (True, False)
+    assert (make_hub().deflate, make_hub(deflate=True).deflate) == (False, True)
 
 
 # --- Sending ---------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ async def test_a_notification_has_a_form(hub: Hub) -> None:
 
 
 async def test_a_slow_client_does_not_count_as_reached() -> None:
-    async with Hub(limits=Limits(send_queue=1000), timeouts=Timeouts(shutdown=0.01)).running() as hub:
+    async with make_hub(limits=Limits(send_queue=1000), timeouts=Timeouts(shutdown=0.01)).running() as hub:
         connection, transport = open_connection(hub, "ann", RecordingTransport(polite=False))
         transport.pause()
         assert (await hub.send_to_user("ann", "x", "x" * 2000)).connections == 0
@@ -205,7 +205,7 @@ async def test_the_numbers(hub: Hub) -> None:
 
 @pytest.mark.parametrize("act", SENDING.values(), ids=SENDING.keys())
 async def test_before_the_start_nothing_is_sent(act: Act) -> None:
-    hub = Hub()
+    hub = make_hub()
     for _ in range(2):
         with pytest.raises(UsageError, match=r"has not started: attach it to the app, or use `async with hub\.running"):
             await act(hub)
@@ -215,7 +215,7 @@ async def test_before_the_start_nothing_is_sent(act: Act) -> None:
 
 @pytest.mark.parametrize("act", SENDING.values(), ids=SENDING.keys())
 async def test_a_hub_that_belongs_to_an_app_sends_to_nobody_before_the_first_client(act: Act) -> None:
-    hub = Hub()
+    hub = make_hub()
     hub.wrap(None)
     other = asyncio.new_event_loop()
     thread = threading.Thread(target=other.run_forever)
@@ -239,7 +239,7 @@ async def test_another_loop_is_told_the_way_out(hub: Hub, act: Act) -> None:
 
 
 async def test_asking_needs_no_start() -> None:
-    hub = Hub()
+    hub = make_hub()
     assert (hub.connection_count, await hub.is_user_connected("ann"), await hub.user_connection_count("ann")) == (
         0,
         False,
@@ -249,7 +249,7 @@ async def test_asking_needs_no_start() -> None:
 
 
 async def test_running_inside_of_running_changes_nothing() -> None:
-    hub = Hub()
+    hub = make_hub()
     async with hub.running() as outer:
         async with hub.running() as inner:
             assert outer is inner is hub
@@ -260,7 +260,7 @@ async def test_running_inside_of_running_changes_nothing() -> None:
 
 
 async def test_start_and_shutdown_may_come_twice() -> None:
-    hub = Hub()
+    hub = make_hub()
     hub.start()
     hub.start()
     connection, transport = open_connection(hub)
@@ -271,7 +271,7 @@ async def test_start_and_shutdown_may_come_twice() -> None:
 
 
 async def test_a_hub_may_start_again() -> None:
-    hub = Hub()
+    hub = make_hub()
     for _ in range(2):
         async with hub.running():
             connection, transport = open_connection(hub, "ann")
@@ -284,7 +284,7 @@ async def test_a_hub_may_start_again() -> None:
 
 @pytest.mark.parametrize("ends", ["shut down", "left"])
 def test_a_hub_may_start_again_in_another_loop(ends: str) -> None:
-    hub = Hub()
+    hub = make_hub()
     hub.on("a")(lambda conn: "plain")
 
     @hub.on("b")
@@ -325,7 +325,7 @@ async def test_a_hub_runs_in_one_loop_at_a_time(hub: Hub) -> None:
 
 
 async def test_shutdown_says_goodbye_behind_what_was_sent() -> None:
-    hub = Hub()
+    hub = make_hub()
     async with hub.running():
         clients = [open_connection(hub) for _ in range(3)]
         await hub.broadcast("last words")
@@ -336,7 +336,7 @@ async def test_shutdown_says_goodbye_behind_what_was_sent() -> None:
 
 
 async def test_shutdown_cuts_who_does_not_go() -> None:
-    hub = Hub()
+    hub = make_hub()
     reasons: list[Any] = []
     hub.on_close(lambda conn, code, reason: reasons.append((code, reason)))
     hub.start()
@@ -348,7 +348,7 @@ async def test_shutdown_cuts_who_does_not_go() -> None:
 
 
 async def test_shutdown_waits_for_close_hooks() -> None:
-    hub = Hub()
+    hub = make_hub()
     done: list[str] = []
 
     @hub.on_close
@@ -375,7 +375,7 @@ async def test_a_handler_may_not_wait_for_its_own_end(hub: Hub) -> None:
 
 
 async def test_a_shutdown_that_is_given_up_can_be_repeated() -> None:
-    hub = Hub(timeouts=Timeouts(shutdown=0.01))
+    hub = make_hub(timeouts=Timeouts(shutdown=0.01))
     hub.start()
     _, transport = open_connection(hub, transport=RecordingTransport(polite=False))
     stopping = asyncio.create_task(hub.shutdown())
@@ -388,7 +388,7 @@ async def test_a_shutdown_that_is_given_up_can_be_repeated() -> None:
 
 
 async def test_hubs_do_not_know_each_other() -> None:
-    async with Hub().running() as first, Hub().running() as second:
+    async with make_hub().running() as first, make_hub().running() as second:
         connection, _ = open_connection(first, "ann")
         connection.subscribe("news")
         assert set(Hub.all_running()) >= {first, second}

@@ -6,7 +6,7 @@ import pytest
 
 from hubbub import Connection, Hub, Limits, Timeouts
 from hubbub.core.forms import FRAMES, TEXTS, Form, deflated
-from tests.fakes import RecordingTransport, open_connection, say, tick
+from tests.fakes import RecordingTransport, make_hub, open_connection, say, tick
 
 SOON = Timeouts(shutdown=0.01)
 
@@ -58,7 +58,7 @@ async def test_a_cork_gives_way_at_64_kib(hub: Hub) -> None:
 
 
 async def test_a_cork_is_not_a_slow_client() -> None:
-    async with Hub(limits=Limits(send_queue=2000), timeouts=SOON).running() as hub:
+    async with make_hub(limits=Limits(send_queue=2000), timeouts=SOON).running() as hub:
         connection, transport = client(hub, polite=True)
         connection.cork()
         for _ in range(10):
@@ -155,7 +155,7 @@ async def broadcast(hub: Hub, connection: Connection, size: int) -> None:
 
 @pytest.mark.parametrize("fill", [send, publish, broadcast])
 async def test_a_queue_that_is_full_ends_the_connection(fill: Fill) -> None:
-    async with Hub(limits=Limits(send_queue=10_000), timeouts=SOON).running() as hub:
+    async with make_hub(limits=Limits(send_queue=10_000), timeouts=SOON).running() as hub:
         connection, transport = client(hub)
         connection.subscribe("news")
         transport.pause()
@@ -185,7 +185,7 @@ async def test_what_the_socket_holds_counts(hub: Hub) -> None:
 
 
 async def test_what_is_noted_counts_with_the_tick() -> None:
-    async with Hub(limits=Limits(send_queue=10_000), timeouts=SOON).running() as hub:
+    async with make_hub(limits=Limits(send_queue=10_000), timeouts=SOON).running() as hub:
         connection, transport = client(hub)
         connection.subscribe("news")
         transport.pause()
@@ -196,7 +196,7 @@ async def test_what_is_noted_counts_with_the_tick() -> None:
 
 
 async def test_whoever_is_ended_by_what_was_noted_subscribes_to_nothing_more() -> None:
-    async with Hub(limits=Limits(send_queue=1000), timeouts=SOON).running() as hub:
+    async with make_hub(limits=Limits(send_queue=1000), timeouts=SOON).running() as hub:
         connection, transport = client(hub)
         connection.subscribe("news")
         transport.pause()
@@ -208,7 +208,7 @@ async def test_whoever_is_ended_by_what_was_noted_subscribes_to_nothing_more() -
 
 
 async def test_the_message_that_does_not_fit_is_not_queued() -> None:
-    async with Hub(limits=Limits(send_queue=1000), timeouts=SOON).running() as hub:
+    async with make_hub(limits=Limits(send_queue=1000), timeouts=SOON).running() as hub:
         connection, transport = client(hub)
         transport.pause()
         assert connection.send("fits")
@@ -225,7 +225,7 @@ async def test_one_large_message_to_an_idle_socket_is_not_too_much(hub: Hub) -> 
 
 
 async def test_a_slow_client_does_not_slow_another() -> None:
-    async with Hub(limits=Limits(send_queue=10_000), timeouts=SOON).running() as hub:
+    async with make_hub(limits=Limits(send_queue=10_000), timeouts=SOON).running() as hub:
         (slow, stuck), (fast, transport) = client(hub), client(hub)
         for connection in (slow, fast):
             connection.subscribe("news")

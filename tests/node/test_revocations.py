@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hubbub import Auth, CloseCode, Hub, Identity, RequestError, UsageError
+from hubbub import Auth, CloseCode, Connection, Handshake, Hub, Identity, RequestError, UsageError
 from hubbub.errors import StoreUnavailable
-from tests.fakes import open_connection
+from tests.fakes import SCOPE, RecordingTransport, open_connection
 from tests.node.tokens import SECRET, token
 
 AUTH = Auth(secret=SECRET)
@@ -103,6 +103,19 @@ async def test_the_connections_it_concerns_are_closed_at_once(tmp_path: Path) ->
         assert await hub.revoke(user_id="nobody") == 0
         for socket in sockets.values():
             assert socket.closes == [(CloseCode.UNAUTHORIZED, "the token was revoked")]
+
+
+@pytest.mark.parametrize("claims", [{"iat": 1}, {}], ids=["with iat", "without iat"])
+async def test_it_concerns_a_connection_whose_handshake_is_underway(tmp_path: Path, claims: dict[str, Any]) -> None:
+    async with make(tmp_path).running() as hub:
+        transport = RecordingTransport()
+        connection = transport.receiver = Connection(hub.node)
+        connection.identity = Identity("ada", claims=claims)
+        await hub.revoke(user_id="ada")
+        connection.accept(transport, Handshake(SCOPE))
+        assert transport.closes == [(CloseCode.UNAUTHORIZED, "the token was revoked")]
+        _, later = open_connection(hub, "ada")
+        assert later.closes == []
 
 
 async def test_a_database_that_nobody_chose_is_made_for_a_revocation(

@@ -9,7 +9,7 @@ import pytest
 
 from hubbub import Hub, Receipt, RequestError, UsageError
 from hubbub.node.sync import Sync
-from tests.fakes import open_connection, tick
+from tests.fakes import make_hub, open_connection, tick
 
 Act = Callable[[Sync, str], Any]
 
@@ -50,7 +50,7 @@ async def test_the_hubs_own_thread_is_told_to_await(hub: Hub, act: Act, type: st
 @pytest.mark.parametrize(("act", "type", "payload"), ACTS.values(), ids=ACTS.keys())
 def test_before_the_start_it_says_so(act: Act, type: str, payload: Any) -> None:
     with pytest.raises(UsageError, match="the hub has not started"):
-        act(Hub().sync, "id")
+        act(make_hub().sync, "id")
 
 
 async def test_a_function_may_run_in_the_hubs_thread(hub: Hub) -> None:
@@ -84,7 +84,7 @@ async def test_many_threads_at_once(hub: Hub) -> None:
 
 
 def test_a_loop_that_does_not_answer_is_not_waited_for_for_ever() -> None:
-    hub = Hub()
+    hub = make_hub()
     loop = asyncio.new_event_loop()
 
     async def start() -> None:

@@ -11,7 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,7 +40,8 @@ class Publication:
         published_at: milliseconds since 1970.
         event: its name, if it has one.
         data: JSON.
-        key: what it replaces an earlier one of, for subscribers that want the latest only.
+        tags: what else its publisher says of it; with a tag `key` it replaces an earlier one of that key, and without
+            one an earlier one of its event, for subscribers that want the latest only.
     """
 
     offset: int
@@ -48,7 +49,7 @@ class Publication:
     published_at: int
     event: str | None
     data: bytes
-    key: str | None = None
+    tags: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class Memory:
         size: int,
         ttl: float,
         idempotency: str | None = None,
-        key: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> Publication:
         """Remember a publication; it is the channel's next.
 
@@ -150,7 +151,7 @@ class Memory:
             size: how many the channel remembers.
             ttl: seconds for which it does.
             idempotency: the publisher's name for it, to be asked for by `known`.
-            key: see `Publication`.
+            tags: see `Publication`.
         """
         self.counter += self._step()
         window = self._windows.get(channel)
@@ -160,11 +161,17 @@ class Memory:
         last = window.publications[-1] if window.publications else None
         at = now if last is None else max(now, last.published_at)
         previous = window.floor if last is None else last.offset
-        publication = Publication(self.counter, previous, at, event, data, key)
+        publication = Publication(self.counter, previous, at, event, data, tags)
         window.add(publication, size)
         if idempotency is not None:
-            self._remember_key(channel, idempotency, now)
+            self.note_key(channel, idempotency, publication.offset, now)
         return publication
+
+    def note_key(self, channel: str, key: str, offset: int, now: int) -> None:
+        """Know an idempotency key for a while."""
+        self._keys[channel, key] = (offset, now + self._dedupe)
+        if len(self._keys) > MOST_KEYS:
+            self._keys.popitem(last=False)
 
     def past(self, channel: str, since: Position | None, limit: int, now: int) -> Past:
         """What a channel remembers behind a position, at most `limit`; without one, the latest `limit`."""
@@ -203,8 +210,3 @@ class Memory:
             else:
                 self.watermark = max(self.watermark, window.floor)
                 del self._windows[channel]
-
-    def _remember_key(self, channel: str, key: str, now: int) -> None:
-        self._keys[channel, key] = (self.counter, now + self._dedupe)
-        if len(self._keys) > MOST_KEYS:
-            self._keys.popitem(last=False)

@@ -7,23 +7,42 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from hubbub.core.envelope import Incoming
+from hubbub.core.namespaces import Namespace
+from hubbub.core.recovery import Position
 from hubbub.errors import RequestError
 from hubbub.node.connection import Connection
+from hubbub.node.replay import describe_publication
 from hubbub.node.routing import Route, payload_decoder
+from hubbub.node.subscriptions import PAGE
 
 if TYPE_CHECKING:
     from hubbub.node.node import Node
 
-__all__ = ["AckCursor", "ChannelName", "ClientPublish", "InboxQuery", "install"]
+__all__ = ["AckCursor", "ChannelName", "ClientPublish", "HistoryQuery", "InboxQuery", "Since", "Subscribe", "install"]
 
 NULL = msgspec.Raw(b"null")
+ShortText = Annotated[str, msgspec.Meta(max_length=255)]
 MOST_MESSAGES = 300
 
 
 class ChannelName(msgspec.Struct):
-    """The payload of `subscribe` and `unsubscribe`."""
+    """The payload of `unsubscribe`."""
 
     channel: str
+
+
+class Since(msgspec.Struct):
+    """A position, as a client has it from `subscribed` and `message`."""
+
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    epoch: Annotated[str, msgspec.Meta(max_length=64)]
+
+
+class Subscribe(msgspec.Struct):
+    """The payload of `subscribe`."""
+
+    channel: str
+    since: Since | None = None
 
 
 class ClientPublish(msgspec.Struct):
@@ -31,7 +50,17 @@ class ClientPublish(msgspec.Struct):
 
     channel: str
     data: msgspec.Raw = NULL
-    event: str | None = None
+    event: Annotated[str, msgspec.Meta(max_length=255)] | None = None
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[ -~]+$")] | None = None
+    tags: Annotated[dict[ShortText, ShortText], msgspec.Meta(max_length=16)] | None = None
+
+
+class HistoryQuery(msgspec.Struct):
+    """The payload of `history`."""
+
+    channel: str
+    since: Since | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE)] = PAGE
 
 
 class AckCursor(msgspec.Struct):
@@ -55,6 +84,7 @@ def install(node: Node) -> None:
         ("subscribe", _subscribe, "subscribed", False),
         ("unsubscribe", _unsubscribe, "unsubscribed", False),
         ("publish", _publish, "published", False),
+        ("history", _history, "history", False),
         ("inbox", _inbox, "inbox", True),
     ):
         node.dispatcher.routes[type] = Route.build(type, function, reply=reply, auth=auth, thread=False)
@@ -84,9 +114,8 @@ def _echo(connection: Connection, payload: msgspec.Raw) -> msgspec.Raw:
     return payload if bytes(payload) else NULL
 
 
-def _subscribe(connection: Connection, payload: ChannelName) -> dict[str, Any]:
-    connection.subscribe(payload.channel)
-    return {"channel": payload.channel}
+async def _subscribe(connection: Connection, payload: Subscribe) -> dict[str, Any]:
+    return await connection.node.subscriptions.subscribe(connection, payload.channel, _position(payload.since))
 
 
 def _unsubscribe(connection: Connection, payload: ChannelName) -> dict[str, Any]:
@@ -94,11 +123,45 @@ def _unsubscribe(connection: Connection, payload: ChannelName) -> dict[str, Any]
     return {"channel": payload.channel}
 
 
-def _publish(connection: Connection, payload: ClientPublish) -> dict[str, Any]:
-    if payload.channel not in connection.channels:
+async def _publish(connection: Connection, payload: ClientPublish) -> dict[str, Any]:
+    channel, subscriptions = payload.channel, connection.node.subscriptions
+    namespace = subscriptions.find(channel)
+    if namespace.publish == "server":
+        raise RequestError("forbidden", "Clients do not publish on this channel.", "channel")
+    if namespace.publish == "members" and not subscriptions.has(connection, channel):
         raise RequestError("forbidden", "Subscribe to a channel before you publish on it.", "channel")
-    connection.node.publish(payload.channel, payload.event, payload.data)
-    return {"channel": payload.channel}
+    await subscriptions.permit("publish", connection, channel)
+    place = await connection.node.publishing.publish(
+        namespace,
+        channel,
+        payload.event,
+        payload.data,
+        publisher=connection.user_id or connection.id,
+        key=payload.key,
+        tags=payload.tags,
+    )
+    return {"channel": channel, **_describe(namespace, place)}
+
+
+async def _history(connection: Connection, payload: HistoryQuery) -> dict[str, Any]:
+    channel, since = payload.channel, _position(payload.since)
+    past = await connection.node.subscriptions.past(connection, channel, since, payload.limit)
+    publications = [describe_publication(publication) for publication in past.publications]
+    return {
+        "channel": channel,
+        "publications": publications,
+        "offset": past.head.offset,
+        "epoch": past.head.epoch,
+        "complete": past.complete,
+    }
+
+
+def _position(since: Since | None) -> Position | None:
+    return None if since is None else Position(since.offset, since.epoch)
+
+
+def _describe(namespace: Namespace, place: Position) -> dict[str, Any]:
+    return {"offset": place.offset, "epoch": place.epoch} if namespace.remembers else {}
 
 
 _read_ack = payload_decoder(AckCursor)

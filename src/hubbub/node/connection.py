@@ -9,7 +9,6 @@ from threading import get_ident
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
-from hubbub.core.channels import check_name
 from hubbub.core.envelope import encode, encode_stored
 from hubbub.core.frames import may_travel
 from hubbub.core.identity import Identity, check_user_id
@@ -133,27 +132,24 @@ class Connection:
     # Its channels
 
     def subscribe(self, channel: str) -> bool:
-        """Let it get what is published on a channel from now on; False if it did already.
+        """Let it get what is published on a channel from now on, whatever the app's rules say; False if it did already.
+
+        The client is not told: `hub.subscribe` tells it, and from where it can come back.
 
         Raises:
-            RequestError: `bad_channel`, or `channel_limit`.
+            RequestError: `bad_channel`, `channel_limit` or `channel_full`.
         """
         self._check_thread("subscribe")
-        limits, outbox = self.node.limits, self.outbox
-        check_name(channel, limits.channel_name)
-        if self.state is ConnectionState.OPEN:
-            self.node.delivery.drain(outbox)
-        if self.state is not ConnectionState.OPEN:
+        subscriptions = self.node.subscriptions
+        if self.state is ConnectionState.CONNECTING:
             return False
-        if len(outbox.channels) >= limits.channels and channel not in self.channels:
-            raise RequestError("channel_limit", f"One connection may have {limits.channels} channels.", "channel")
-        return self.node.channels.subscribe(outbox, channel)
+        subscriptions.check(self, channel)
+        return subscriptions.join(self, channel)
 
     def unsubscribe(self, channel: str) -> bool:
         """Get nothing more that is published on a channel; False if it did not."""
         self._check_thread("unsubscribe")
-        self.node.delivery.drain(self.outbox)
-        return self.node.channels.unsubscribe(self.outbox, channel)
+        return self.node.subscriptions.remove(self, channel)
 
     # What it is sent
 

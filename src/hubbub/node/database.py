@@ -11,13 +11,14 @@ from typing import TypeVar, TypeVarTuple
 
 from hubbub.config import STORES, Settings
 from hubbub.contracts import Store
-from hubbub.errors import ConfigError, StoreError, StoreUnavailable
+from hubbub.errors import ConfigError, StorageFull, StoreError, StoreUnavailable
 
 __all__ = ["Database", "databases"]
 
 logger = logging.getLogger("hubbub.database")
 
 REST = 1.0  # seconds for which a database that failed is not asked
+CLOSING = 2.0  # seconds for which a database that does not let go is waited for
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
@@ -79,16 +80,32 @@ class Database:
             StoreError: it cannot be opened.
         """
         if self._opening is None:
-            opening = self._opening = asyncio.ensure_future(self.store.open())
-            opening.add_done_callback(self._opened)
-        await asyncio.shield(self._opening)
+            self._opening = asyncio.ensure_future(self.store.open())
+            self._opening.add_done_callback(self._opened)
+        opening = self._opening
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not opening.cancelled() or (task is not None and task.cancelling()):
+                raise
+            raise StoreUnavailable(f"{self.store.place} was closed while it was being opened.") from None
 
     async def close(self) -> None:
         """Let go of it; the next call would open it anew."""
         store, self._store, opening, self._opening = self._store, None, self._opening, None
         if store is not None and opening is not None:
             opening.cancel()
-            await store.close()
+            try:
+                async with asyncio.timeout(CLOSING):
+                    await store.close()
+            except TimeoutError:
+                logger.error("%s did not let go in %g s: left behind.", store.place, CLOSING)
+
+    def forget(self) -> None:
+        """Begin anew: the loop that its connections belong to is gone."""
+        self._store = self._opening = None
+        self._failed_at, self._reason = -REST, ""
 
     async def call(self, method: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Call a method of `store`.
@@ -104,7 +121,9 @@ class Database:
                 result = await method(*args)
         except TimeoutError:
             raise self._failed(StoreUnavailable(f"{self.store.place} did not answer in {self._timeout:g} s.")) from None
-        except StoreUnavailable as error:
+        except StorageFull:
+            raise
+        except StoreError as error:
             raise self._failed(error) from error.__cause__
         self._recovered()
         return result
@@ -113,7 +132,7 @@ class Database:
         if (opening.cancelled() or opening.exception() is not None) and self._opening is opening:
             self._opening = None  # the next call tries again
 
-    def _failed(self, error: StoreUnavailable) -> StoreError:
+    def _failed(self, error: StoreError) -> StoreError:
         if not self._reason:
             logger.error("%s Live messages go on, durable ones are refused until it is back.", error)
         self._failed_at, self._reason = monotonic(), str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,9 +15,13 @@ from hubbub.node.workers import Job, Workers
 if TYPE_CHECKING:
     from hubbub.node.connection import Connection
 
-__all__ = ["HookName", "Hooks"]
+__all__ = ["ChannelHook", "HookName", "Hooks"]
 
-HookName = Literal["connect", "message", "binary", "close", "error"]
+logger = logging.getLogger("hubbub.hooks")
+
+HookName = Literal["connect", "message", "binary", "close", "error", "subscribe", "unsubscribe"]
+
+ChannelHook = Literal["occupied", "vacated"]
 
 ARGUMENTS: dict[HookName, tuple[str, int, int]] = {
     "connect": ("(conn) or (conn, handshake)", 1, 2),
@@ -24,6 +29,8 @@ ARGUMENTS: dict[HookName, tuple[str, int, int]] = {
     "binary": ("(conn, data)", 2, 2),
     "close": ("(conn) or (conn, code, reason)", 1, 3),
     "error": ("(conn, error)", 2, 2),
+    "subscribe": ("(conn, channel)", 2, 2),
+    "unsubscribe": ("(conn, channel)", 2, 2),
 }
 
 
@@ -46,6 +53,7 @@ class Hooks:
         self._failed = failed
         self._free = free
         self._hooks: dict[HookName, list[tuple[Handler, bool]]] = {name: [] for name in ARGUMENTS}
+        self._about: dict[ChannelHook, list[tuple[Handler, bool]]] = {"occupied": [], "vacated": []}
 
     def __contains__(self, name: HookName) -> bool:
         return bool(self._hooks[name])
@@ -73,6 +81,26 @@ class Hooks:
                 raise
             except BaseException as error:
                 self._failed(connection, error, name, args)
+
+    def tell(self, name: ChannelHook, channel: str) -> None:
+        """Call the hooks about a channel that has its first subscriber here, or lost its last."""
+        for hook, waits in self._about[name]:
+            if waits:
+                self._workers.submit(_ChannelCall(hook, channel, name))
+                continue
+            try:
+                Context().run(hook, channel)
+            except Exception:
+                logger.exception("on_%s failed for %r", name, channel)
+
+    def add_about(self, name: ChannelHook, function: Handler) -> None:
+        """Register a hook about channels.
+
+        Raises:
+            ConfigError: it does not take a channel's name.
+        """
+        takes(function, "(channel)", 1, 1)
+        self._about[name].append((function, inspect.iscoroutinefunction(underlying(function))))
 
     def _start(self, name: HookName, connection: Connection, hooks: list[tuple[Handler, bool]], args: Any) -> None:
         async def call_all() -> None:
@@ -118,6 +146,20 @@ class _HookCall(Job):
 
     def done(self, result: Any, error: BaseException | None) -> None:
         self.hooks.ended(self, error)
+
+
+class _ChannelCall(Job):
+    """One coroutine hook about a channel."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, hook: Handler, channel: str, name: str) -> None:
+        super().__init__(hook, channel)
+        self.name = name
+
+    def done(self, result: Any, error: BaseException | None) -> None:
+        if error is not None and not self.dropped:
+            logger.error("on_%s failed for %r", self.name, self.args[0], exc_info=error)
 
 
 def _first(function: Handler, count: int, *args: Any) -> Any:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from contextvars import Context
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,7 +34,9 @@ logger = logging.getLogger("hubbub.inbox")
 
 BATCH = 256
 MOST_WAITING = 10_000
+STUBBORN = 0.5  # seconds for a driver that was told to stop; closing the database stops it for sure
 LONGEST_KEY = 255
+LONGEST_TTL = 100 * 365 * 86400.0
 
 Sending = tuple[Draft, "asyncio.Future[Receipt]"]
 
@@ -58,6 +61,7 @@ class Inbox:
         self._mailboxes: dict[str, Mailbox] = {}
         self._sending: list[Sending] = []
         self._acks: dict[tuple[str, str], int] = {}
+        self._late: dict[tuple[str, str], int] = {}  # acks that the database did not take
         self._writer: asyncio.Task[None] | None = None
 
     # Connections
@@ -70,7 +74,8 @@ class Inbox:
         device = identity.device if self._per_device else ""
         mailbox = self._mailboxes.setdefault(identity.user_id, Mailbox())
         reader = mailbox.readers[connection] = Reader(connection, identity.user_id, device, self._database)
-        if not self._database.empty:
+        # That a device is there is worth keeping: what others ack is not forgotten before it has it.
+        if self._per_device or not self._database.empty:
             reader.read(welcome=True)
 
     def leave(self, connection: Connection, user_id: str | None) -> None:
@@ -99,10 +104,7 @@ class Inbox:
         """Store a message for a user and send it; see `Hub.send_to_user`."""
         check_user_id(user_id)
         body = encode_payload(payload)
-        if len(body) > self._node.limits.send_queue // 2:
-            raise UsageError(f"A durable message of {len(body)} bytes is too large: no client could be sent it.")
-        if key is not None and not (key.isprintable() and 0 < len(key.encode()) <= LONGEST_KEY):
-            raise UsageError(f"A key has 1 to {LONGEST_KEY} bytes, all of them printable.")
+        self._check(type, body, key, ttl)
         now = time.time_ns() // 1_000_000
         lifetime = self._node.timeouts.inbox if ttl is None else ttl
         draft = Draft(user_id, type, body, now, now + round(lifetime * 1000), key)
@@ -137,18 +139,46 @@ class Inbox:
         standing = await database.call(store.standing, user_id, reader.device, now)
         start = standing.acked if after is None else max(after, standing.acked)
         page = await database.call(store.read, user_id, start, limit, now)
-        if page.entries:
-            reader.seen = max(reader.seen, page.entries[-1].cursor)
-        messages = [_describe(entry) for entry in page.entries]
+        entries = _fitting(page.entries, self._node.limits.send_queue // 2)
+        messages = [_describe(entry) for entry in entries]
+        if entries:
+            reader.seen = max(reader.seen, entries[-1].cursor)
         return {"messages": messages, "pending": standing.pending, "cursor": standing.acked}
 
-    async def stop(self) -> None:
-        """Finish what is being stored."""
+    def beat(self) -> None:
+        """Try again to let the database know of the acks that it did not take."""
+        if self._late:
+            late, self._late = self._late, {}
+            for place, cursor in late.items():
+                self._acks[place] = max(cursor, self._acks.get(place, 0))
+            self._write_soon()
+
+    async def stop(self, deadline: float) -> None:
+        """Finish what is being stored; what is not by `deadline`, in the loop's seconds, fails."""
         for mailbox in self._mailboxes.values():
             for reader in mailbox.readers.values():
                 reader.stop()
-        if self._writer is not None:
-            await self._writer
+        writer = self._writer
+        if writer is not None:
+            left = deadline - asyncio.get_running_loop().time()
+            if not (await asyncio.wait([writer], timeout=max(left, 0.0)))[0]:
+                writer.cancel()
+                await asyncio.wait([writer], timeout=STUBBORN)
+
+    def _check(self, type: str, body: bytes, key: str | None, ttl: float | None) -> None:
+        """Refuse what no database could keep: it is stored together with the messages of others."""
+        try:
+            size = len(type.encode()) + len(body)
+        except UnicodeEncodeError:
+            size = 0
+        if not size or "\0" in type:
+            raise UsageError(f"{type!r} cannot be the type of a durable message.")
+        if size > self._node.limits.send_queue // 2:
+            raise UsageError(f"A durable message of {size} bytes is too large: no client could be sent it.")
+        if key is not None and not (key.isprintable() and 0 < len(key.encode()) <= LONGEST_KEY):
+            raise UsageError(f"A key has 1 to {LONGEST_KEY} bytes, all of them printable.")
+        if ttl is not None and not 0 <= ttl <= LONGEST_TTL:
+            raise UsageError(f"ttl={ttl!r} is not allowed: give seconds, up to {LONGEST_TTL:g}.")
 
     # Writing
 
@@ -158,13 +188,20 @@ class Inbox:
             self._writer = asyncio.get_running_loop().create_task(self._write(), context=Context())
 
     async def _write(self) -> None:
-        while self._sending or self._acks:
-            batch, self._sending = self._sending[:BATCH], self._sending[BATCH:]
-            acks, self._acks = self._acks, {}
-            if batch:
-                await self._append(batch)
-            if acks:
-                await self._forget(acks)
+        batch: list[Sending] = []
+        try:
+            while self._sending or self._acks:
+                batch, self._sending = self._sending[:BATCH], self._sending[BATCH:]
+                acks, self._acks = self._acks, {}
+                if batch:
+                    await self._append(batch)
+                if acks:
+                    await self._forget(acks)
+        except (Exception, asyncio.CancelledError) as error:
+            left, self._sending = [*batch, *self._sending], []
+            _fail(left, StoreUnavailable("The hub stopped before this was stored for sure."))
+            if isinstance(error, Exception):
+                logger.exception("durable messages cannot be stored")
         self._writer = None
 
     async def _append(self, batch: list[Sending]) -> None:
@@ -175,9 +212,7 @@ class Inbox:
         except Exception as error:
             if not isinstance(error, StoreError):
                 logger.exception("a store failed in a way it should not")
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(_copy(error))
+            _fail(batch, error)
             return
         for (draft, future), stored in zip(batch, results, strict=True):
             reached = self._pass_on(draft, stored)
@@ -198,7 +233,8 @@ class Inbox:
         try:
             await database.call(database.store.ack, rows, time.time_ns() // 1_000_000)
         except StoreError:
-            return  # the messages come again, and so will the ack
+            self._late = acks | self._late
+            return
         except Exception:
             logger.exception("a store failed in a way it should not")
             return
@@ -212,6 +248,18 @@ def _describe(entry: Entry) -> dict[str, Any]:
     """An entry as the built-in `inbox` message shows it."""
     payload = {"payload": msgspec.Raw(entry.payload)} if entry.payload else {}
     return {"type": entry.type, **payload, "timestamp": entry.sent_at, "cursor": entry.cursor}
+
+
+def _fitting(entries: list[Entry], room: int) -> list[Entry]:
+    """As many as fit into one message, but at least one."""
+    sizes = accumulate(len(entry.payload) for entry in entries)
+    return [entry for index, (entry, size) in enumerate(zip(entries, sizes, strict=True)) if size <= room or not index]
+
+
+def _fail(batch: list[Sending], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(_copy(error))
 
 
 def _copy(error: Exception) -> Exception:

@@ -41,7 +41,7 @@ class Reader:
         acked: the highest it did.
     """
 
-    __slots__ = ("_again", "_connection", "_database", "_task", "_user_id", "acked", "device", "seen", "sent")
+    __slots__ = ("_again", "_connection", "_database", "_page", "_task", "_user_id", "acked", "device", "seen", "sent")
 
     def __init__(self, connection: Connection, user_id: str, device: str, database: Database) -> None:
         self._connection = connection
@@ -49,6 +49,7 @@ class Reader:
         self._database = database
         self._task: asyncio.Task[None] | None = None
         self._again = False
+        self._page = PAGE
         self.device = device
         self.sent = self.seen = self.acked = 0
 
@@ -111,13 +112,19 @@ class Reader:
         """Send a page; True if there is nothing behind it."""
         self._again = False
         database = self._database
-        page = await database.call(database.store.read, self._user_id, self.sent, PAGE, _now())
-        for entry in page.entries:
-            await self._connection.outbox.room()
+        size, outbox = self._page, self._connection.outbox
+        page = await database.call(database.store.read, self._user_id, self.sent, size, _now())
+        for count, entry in enumerate(page.entries):
+            if outbox.full:
+                # The rest is read again, in smaller pages, and not kept for as long as a slow client likes.
+                self._page = max(count, 1)
+                await outbox.room()
+                return False
             self.push(entry)
+        self._page = min(2 * size, PAGE)
         if not page.whole:
             await asyncio.sleep(HOLE)
-        return page.whole and len(page.entries) < PAGE and not self._again
+        return page.whole and len(page.entries) < size and not self._again
 
 
 class Mailbox:

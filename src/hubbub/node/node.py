@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from hubbub.core.channels import Channel, Channels, check_name
+from hubbub.core.channels import Channel, Channels
 from hubbub.core.envelope import encode
 from hubbub.core.limits import Limits, Timeouts
 from hubbub.core.registry import Registry
@@ -20,10 +20,12 @@ from hubbub.node.dispatch import Dispatcher
 from hubbub.node.expiry import Expiry
 from hubbub.node.heartbeat import Heartbeat
 from hubbub.node.inbox import Inbox
+from hubbub.node.publishing import Publishing
+from hubbub.node.subscriptions import Subscriptions
 from hubbub.node.undelivered import Undelivered
 
 if TYPE_CHECKING:
-    from hubbub.contracts import Handshake
+    from hubbub.contracts import Broker, Handshake
     from hubbub.node.connection import Connection
     from hubbub.node.database import Database
     from hubbub.node.outbox import Outbox
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 WELCOME = "Connected."
+LAST_WRITES = 1.0  # seconds for what is being stored then
 LAST_HOOKS = 1.0  # seconds for the close hooks of those that were cut at the end of the time
 
 
@@ -38,12 +41,23 @@ class Node:
     """What a hub is made of; it lives in one event loop, in one thread."""
 
     def __init__(
-        self, limits: Limits, timeouts: Timeouts, databases: dict[str, Database], gate: Gate, *, per_device: bool
+        self,
+        limits: Limits,
+        timeouts: Timeouts,
+        databases: dict[str, Database],
+        gate: Gate,
+        broker: Broker,
+        *,
+        per_device: bool,
     ) -> None:
         self.limits = limits
         self.timeouts = timeouts
         self.databases = databases
         self.gate = gate
+        self.broker = broker
+        self.publishing = Publishing(self)
+        self.subscriptions = Subscriptions(self)
+        broker.listen(self.publishing)
         self.inbox = Inbox(self, databases["inbox"], per_device)
         self.undelivered = Undelivered(self, databases["inbox"])
         # How often we look at the clock; a loop held longer than this shows in `lag`.
@@ -71,6 +85,9 @@ class Node:
         self.expiry = Expiry(self.registry, self.timeouts.authenticate, self.width)
         self.dispatcher.workers.reset()
         self.inbox.reset()
+        self.subscriptions.reset()
+        self.undelivered.reset()
+        self.ready = False
         self._open: set[Connection] = set()
         self._empty = asyncio.Event()
 
@@ -92,6 +109,9 @@ class Node:
             return
         if self.loop is not None:
             self._begin()
+            for database in set(self.databases.values()):
+                database.forget()
+            self.gate.revocations.forget()
         self.loop = loop
         self.thread = threading.get_ident()
         self.closing = self.stopped = False
@@ -109,12 +129,16 @@ class Node:
         for database in set(self.databases.values()):
             if not database.empty:
                 await database.open()
+        await self.broker.open()
         await self.gate.revocations.ready()
         self.ready = True
 
     async def stop(self, timeout: float) -> None:
         """Say goodbye to all, cut whoever is left after `timeout` seconds, and end the handlers."""
         loop = self.loop
+        if loop is None:
+            # An app that sent something after the end has opened them again.
+            await self._close_databases(asyncio.get_running_loop().time() + LAST_WRITES)
         if loop is None or not self.running:
             return
         if self.dispatcher.workers.running_here:
@@ -131,17 +155,19 @@ class Node:
                 connection.outbox.transport.abort()
             await self._all_gone()
         await self.dispatcher.workers.stop(max(deadline, loop.time() + LAST_HOOKS))
-        await self._close_databases()
         if self._timer is not None:
             self._timer.cancel()
+        # Before the databases go: who sends from now on would open them again.
         self.loop = self.thread = self._timer = None
         self.stopped = True
+        await self._close_databases(max(deadline, loop.time() + LAST_WRITES))
 
-    async def _close_databases(self) -> None:
+    async def _close_databases(self, deadline: float) -> None:
         self.undelivered.stop()
-        await self.inbox.stop()
-        for database in set(self.databases.values()):
-            await database.close()
+        await self.inbox.stop(deadline)
+        self.subscriptions.stop()
+        await self.broker.close()
+        await asyncio.gather(*(database.close() for database in set(self.databases.values())))
         self.gate.revocations.forget()
         self.ready = False
 
@@ -169,7 +195,10 @@ class Node:
         self.heartbeat.beat(now)
         self.expiry.beat(now, time.time())
         self.dispatcher.workers.expire(now, self.timeouts.handler)
+        self.inbox.beat()
         self.undelivered.beat(now)
+        self.subscriptions.beat(now)
+        self.broker.sweep(time.time_ns() // 1_000_000)
 
     # The life of a connection
 
@@ -180,7 +209,7 @@ class Node:
             connection.close(CloseCode.GOING_AWAY, "the server stops")
             return
         identity = connection.identity
-        if identity is not None and self.gate.revocations.concern(identity):
+        if identity is not None and self.gate.revocations.concern(identity, connection.last_activity):
             connection.close(CloseCode.UNAUTHORIZED, "the token was revoked")  # while its handshake was answered
             return
         connection.announced = True
@@ -191,6 +220,7 @@ class Node:
         if connection.identity is not None:
             connection.send("authenticated", describe(connection))
         self.inbox.join(connection)
+        self.subscriptions.identified(connection, None)
         self.dispatcher.hooks.run("connect", connection, handshake)
 
     def identified(self, connection: Connection, before: str | None) -> None:
@@ -200,6 +230,7 @@ class Node:
         if before != connection.user_id:
             self.inbox.leave(connection, before)
             self.inbox.join(connection)
+            self.subscriptions.identified(connection, before)
 
     def _admit(self, connection: Connection) -> None:
         """Let a connection hear what all hear until its user's proof ends; a stranger only where everybody may."""
@@ -220,7 +251,7 @@ class Node:
         self.inbox.leave(connection, connection.user_id)
         if connection.outbox is not None:
             self.delivery.everyone.members.pop(connection.outbox, None)
-            self.channels.leave_all(connection.outbox)
+            self.subscriptions.left(connection)
             self.heartbeat.watch_closing(connection, time.monotonic())
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
@@ -234,16 +265,6 @@ class Node:
             self._empty.set()
 
     # Publishing
-
-    def publish(self, channel: str, event: str | None, data: Any, exclude: Outbox | None = None) -> int:
-        """Note a publication for the subscribers of a channel; how many they are."""
-        found = self.channels.get(check_name(channel, self.limits.channel_name))
-        if found is None:
-            return 0
-        body = (
-            {"channel": channel, "data": data} if event is None else {"channel": channel, "event": event, "data": data}
-        )
-        return self._note(found, "message", body, exclude)
 
     def broadcast(self, type: str, payload: Any, exclude: Outbox | None = None) -> int:
         """Note a message for every connection; how many they are."""

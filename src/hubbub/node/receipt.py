@@ -16,11 +16,15 @@ class Receipt:
             received, only an answer or an ack says that.
         stored: whether it waits in the user's inbox as well, until it is acked.
         cursor: its place there.
+        offset: a publication's place in its channel, where that has a history.
+        epoch: which life of the channel the offset belongs to.
     """
 
     connections: int
     stored: bool = False
     cursor: int | None = None
+    offset: int | None = None
+    epoch: str | None = None
 
     @property
     def delivered(self) -> bool:

@@ -44,6 +44,10 @@ class Undelivered:
         self._hook: Callable[..., Any] | None = None
         self._after = 0.0
         self._due = self._sweep_due = 0.0
+        self.reset()
+
+    def reset(self) -> None:
+        """Be about nothing."""
         self._task: asyncio.Task[None] | None = None
 
     def register(self, function: Callable[..., Any], after: float) -> None:

@@ -1,0 +1,1 @@
+"""Brokers move publications between nodes and keep the recent window of each channel."""

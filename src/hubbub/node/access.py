@@ -1,0 +1,137 @@
+"""Who may do what on a channel: the app's functions by pattern, `doc:{id}`; the one door for everything.
+
+Rules of this file:
+1. The first pattern that fits decides, in the order they were declared. Where none fits, the namespace's options do.
+2. A function answers yes, no, or yes for a time (`Lease`). Whatever else it does, raising included, is no.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+
+import msgspec
+
+from hubbub.errors import ConfigError, RequestError
+from hubbub.node.routing import underlying
+
+if TYPE_CHECKING:
+    from hubbub.node.connection import Connection
+
+__all__ = ["Access", "Action", "Lease", "Rules"]
+
+logger = logging.getLogger("hubbub.access")
+
+Action = Literal["subscribe", "publish", "history", "presence"]
+PARAMETER = re.compile(r"\{(\w+)\}")
+FORBIDDEN = "You may not do that on this channel."
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What somebody wants of a channel.
+
+    Args:
+        action: to subscribe, publish, or read the history (recovery and archive too) or presence.
+        channel: the channel's name.
+        connection: who asks.
+    """
+
+    action: Action
+    channel: str
+    connection: Connection
+
+    @property
+    def user_id(self) -> str | None:
+        """The user who asks, None while anonymous."""
+        return self.connection.user_id
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Yes for now.
+
+    Args:
+        recheck: seconds after which a subscriber is asked about again.
+    """
+
+    recheck: float
+
+
+Answer = bool | Lease
+Rule = Callable[..., Answer | Awaitable[Answer]]
+
+
+class Rules:
+    """The app's functions, by the channels they decide about."""
+
+    def __init__(self) -> None:
+        self._rules: list[tuple[re.Pattern[str], Rule, dict[str, Any]]] = []
+
+    def add(self, pattern: str, function: Rule) -> None:
+        """Let `function(access, **parameters)` decide about the channels that fit `pattern`.
+
+        Args:
+            pattern: a channel's name with parameters in braces, each of which is what stands between two colons.
+            function: plain or a coroutine function; its annotations say what the parameters are.
+
+        Raises:
+            ConfigError: the function does not take the parameters of the pattern.
+        """
+        names = PARAMETER.findall(pattern)
+        name = underlying(function).__qualname__
+        given = [p.name for p in inspect.signature(function).parameters.values()][1:]
+        if sorted(names) != sorted(given):
+            raise ConfigError(f"{name} must take (access, {', '.join(names)}), as {pattern!r} has it.")
+        hints = get_type_hints(underlying(function))
+        parts = PARAMETER.split(pattern)  # text and names, in turns
+        parts = [rf"(?P<{part}>[^:]+)" if index % 2 else re.escape(part) for index, part in enumerate(parts)]
+        self._rules.append((re.compile("".join(parts)), function, {each: hints.get(each, str) for each in names}))
+
+    def find(self, channel: str) -> tuple[Rule, dict[str, Any]] | None:
+        """The function that decides about a channel, and its parameters.
+
+        Raises:
+            RequestError: `bad_channel`: a parameter is not of its type.
+        """
+        for pattern, rule, types in self._rules:
+            match = pattern.fullmatch(channel)
+            if match is not None:
+                return rule, _convert(match.groupdict(), types)
+        return None
+
+    async def ask(self, access: Access) -> Lease | None:
+        """Let the app decide; the lease, if it gave one. Channels without a rule are free.
+
+        Raises:
+            RequestError: `forbidden`, or what the function raised; `bad_channel`.
+        """
+        found = self.find(access.channel)
+        if found is None:
+            return None
+        rule, parameters = found
+        try:
+            answer = rule(access, **parameters)
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except RequestError:
+            raise
+        except Exception as error:
+            logger.error("the rule for %r failed", access.channel, exc_info=error)
+            raise RequestError("forbidden", FORBIDDEN, "channel") from None
+        if isinstance(answer, Lease):
+            return answer
+        if answer is not True:
+            raise RequestError("forbidden", FORBIDDEN, "channel")
+        return None
+
+
+def _convert(values: dict[str, str], types: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {name: msgspec.convert(value, types[name], strict=False) for name, value in values.items()}
+    except msgspec.ValidationError:
+        raise RequestError("bad_channel", "There is no such channel.", "channel") from None

@@ -1,0 +1,114 @@
+"""Publications on their way: from whoever publishes to the broker, from the broker to this node's subscribers."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hubbub.core.envelope import encode_payload
+from hubbub.core.recovery import Position, Publication
+from hubbub.errors import UsageError
+from hubbub.node.replay import message_text
+
+if TYPE_CHECKING:
+    from hubbub.core.namespaces import Namespace
+    from hubbub.node.node import Node
+
+__all__ = ["Listener", "Publishing"]
+
+logger = logging.getLogger("hubbub.publishing")
+
+LONGEST_KEY = 255
+MOST_TAGS = 16
+Listener = Callable[[str, Any], Any]
+
+
+class Publishing:
+    """The node's side of its broker (`contracts.BrokerReceiver`), and the way to it.
+
+    Args:
+        node: whose subscribers.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._listeners: list[tuple[re.Pattern[str], Listener]] = []
+
+    async def publish(
+        self,
+        namespace: Namespace,
+        channel: str,
+        event: str | None,
+        data: Any,
+        *,
+        publisher: str = "",
+        key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Position:
+        """Give a publication to the broker; where it is, once it is remembered.
+
+        Args:
+            namespace: the channel's.
+            channel: its name, checked.
+            event: the publication's name.
+            data: anything with a JSON form.
+            publisher: who publishes: keys of two publishers are two keys.
+            key: the publisher's name for it.
+            tags: see `core.recovery.Publication`.
+
+        Raises:
+            UsageError: a key or tags that cannot be.
+            StoreError: it is not remembered for sure.
+        """
+        body = bytes(data) if isinstance(data, msgspec.Raw) else encode_payload(data)
+        idempotency = None if key is None else f"{publisher}\n{_check_key(key)}"
+        if tags is not None:
+            _check_tags(tags)
+        return await self._node.broker.publish(
+            namespace,
+            channel,
+            event,
+            body or b"null",
+            idempotency=idempotency,
+            tags=tags,
+            now=time.time_ns() // 1_000_000,
+        )
+
+    def published(self, channel: str, publication: Publication) -> None:
+        """Pass a publication on to subscribers, to those who still read the past, and to listeners."""
+        node = self._node
+        found = node.channels.get(channel)
+        if found is not None:
+            node.delivery.note(found, message_text(channel, publication))
+        node.subscriptions.published(channel, publication)
+        if self._listeners:
+            self._tell(channel, publication)
+
+    def listen(self, pattern: str, listener: Listener) -> None:
+        """Call `listener(channel, data)` for publications on the channels that fit `room:*`; plain functions only."""
+        self._listeners.append((re.compile(".*".join(map(re.escape, pattern.split("*")))), listener))
+
+    def _tell(self, channel: str, publication: Publication) -> None:
+        for pattern, listener in self._listeners:
+            if pattern.fullmatch(channel):
+                try:
+                    listener(channel, msgspec.json.decode(publication.data))
+                except Exception:
+                    logger.exception("the listener for %r failed", pattern.pattern)
+
+
+def _check_key(key: str) -> str:
+    if not (key.isprintable() and 0 < len(key.encode("utf-8", "replace")) <= LONGEST_KEY):
+        raise UsageError(f"A key has 1 to {LONGEST_KEY} bytes, all of them printable.")
+    return key
+
+
+def _check_tags(tags: Mapping[str, str]) -> None:
+    texts = [*tags, *tags.values()]
+    if len(tags) > MOST_TAGS or any(len(text) > LONGEST_KEY for text in texts):
+        raise UsageError(f"Tags are at most {MOST_TAGS} short texts, by name.")

@@ -1,0 +1,308 @@
+"""Who gets what: subscriptions made and ended, what subscribers missed, and whether they still may."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from hubbub.core.namespaces import Namespace, Namespaces
+from hubbub.core.recovery import Past, Position
+from hubbub.core.session import ConnectionState
+from hubbub.core.wheel import Wheel
+from hubbub.errors import RequestError
+from hubbub.node.access import Access, Action, Lease, Rules
+from hubbub.node.replay import CatchUp, Replays
+
+if TYPE_CHECKING:
+    from hubbub.core.recovery import Publication
+    from hubbub.node.connection import Connection
+    from hubbub.node.node import Node
+
+__all__ = ["PAGE", "Subscriptions"]
+
+logger = logging.getLogger("hubbub.subscriptions")
+
+PAGE = 300
+"""Publications of one recovery or history page, at most."""
+
+
+class Subscriptions:
+    """The subscriptions of a node's connections.
+
+    Args:
+        node: whose connections.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.namespaces = Namespaces()
+        self.rules = Rules()
+        self.reset()
+
+    def reset(self) -> None:
+        """Have nobody."""
+        self.replays = Replays(self._go_live)
+        self._catch_ups: dict[str, dict[Connection, CatchUp]] = {}
+        self._waiting: dict[Connection, set[str]] = {}
+        self._leases: Wheel[tuple[str, str]] = Wheel(1.0)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Asking
+
+    def find(self, channel: str) -> Namespace:
+        """The namespace of a channel; see `Namespaces.find`."""
+        return self.namespaces.find(channel, self._node.limits.channel_name)
+
+    def has(self, connection: Connection, channel: str) -> bool:
+        """Whether a connection is a subscriber, or about to be."""
+        found = self._node.channels.get(channel)
+        return (found is not None and connection.outbox in found.members) or self._catch_up(
+            connection, channel
+        ) is not None
+
+    async def permit(self, action: Action, connection: Connection, channel: str) -> Lease | None:
+        """Let the app decide.
+
+        Raises:
+            RequestError: `forbidden`, `bad_channel`, or what the app says.
+        """
+        namespace = self.find(channel)
+        if namespace.personal and channel.partition(":")[2] != connection.user_id:
+            raise RequestError("forbidden", "This channel is another user's.", "channel")
+        return await self.rules.ask(Access(action, channel, connection))
+
+    async def past(self, connection: Connection, channel: str, since: Position | None, limit: int) -> Past:
+        """A page of a channel's history, for a client."""
+        await self.permit("history", connection, channel)
+        return await self._node.broker.past(self.find(channel), channel, since, min(limit, PAGE), _now())
+
+    # Subscribing
+
+    async def subscribe(self, connection: Connection, channel: str, since: Position | None) -> dict[str, Any]:
+        """Subscribe a client that asks; the answer, behind which what it missed follows.
+
+        Raises:
+            RequestError: `bad_channel`, `forbidden`, `channel_limit`, `channel_full`.
+        """
+        self.check(connection, channel)
+        lease = await self.permit("subscribe", connection, channel)
+        return await self.add(connection, channel, since, lease)
+
+    async def add(
+        self, connection: Connection, channel: str, since: Position | None = None, lease: Lease | None = None
+    ) -> dict[str, Any]:
+        """Subscribe without asking the app; the payload of `subscribed`."""
+        namespace = self.check(connection, channel)
+        if lease is not None:
+            self._leases.add((connection.id, channel), time.monotonic() + lease.recheck)
+        if self.has(connection, channel):
+            return {"channel": channel}
+        if not namespace.remembers:
+            await self._begin(channel)
+            self.join(connection, channel)
+            return {"channel": channel}
+        return await self._replay(connection, namespace, channel, since)
+
+    async def _replay(
+        self, connection: Connection, namespace: Namespace, channel: str, since: Position | None
+    ) -> dict[str, Any]:
+        catch_up = CatchUp(connection, channel)
+        self._catch_ups.setdefault(channel, {})[connection] = catch_up
+        self._waiting.setdefault(connection, set()).add(channel)
+        try:
+            await self._begin(channel)
+            wanted = since if namespace.recover else None
+            past = await self._node.broker.past(namespace, channel, wanted, PAGE if wanted else 1, _now())
+        except BaseException:
+            self._close(catch_up)
+            raise
+        if connection.state is not ConnectionState.OPEN:
+            self._close(catch_up)
+        recovered = wanted is not None and past.complete and _reaches_head(past) and not catch_up.overflowed
+        missed = past.publications if recovered or (namespace.latest and not wanted) else []
+        if catch_up.overflowed:
+            catch_up.held.clear()
+        self.replays.open_soon(catch_up, missed, past.head.offset)
+        offset, epoch = past.head
+        return {"channel": channel, "offset": offset, "epoch": epoch, "recovered": recovered}
+
+    def _go_live(self, catch_up: CatchUp) -> None:
+        """Join when the past is on its way."""
+        self._close(catch_up)
+        self.join(catch_up.connection, catch_up.channel)
+
+    def join(self, connection: Connection, channel: str) -> bool:
+        """Make an open connection a subscriber here and now; False if it was one."""
+        if connection.state is ConnectionState.OPEN:
+            self._node.delivery.drain(connection.outbox)  # which may be one message too many
+        if connection.state is not ConnectionState.OPEN:
+            return False
+        first = self._node.channels.get(channel) is None
+        if not self._node.channels.subscribe(connection.outbox, channel):
+            return False
+        self._began(connection, channel, first)
+        return True
+
+    def check(self, connection: Connection, channel: str) -> Namespace:
+        """Whether there is room for one more subscription; the channel's namespace.
+
+        Raises:
+            RequestError: `bad_channel`, `channel_limit` or `channel_full`.
+        """
+        namespace = self.find(channel)
+        if self.has(connection, channel):
+            return namespace
+        most = self._node.limits.channels
+        if len(connection.outbox.channels) + len(self._waiting.get(connection, ())) >= most:
+            raise RequestError("channel_limit", f"One connection may have {most} channels.", "channel")
+        found = self._node.channels.get(channel)
+        if namespace.max_subscribers is not None and found and len(found.members) >= namespace.max_subscribers:
+            raise RequestError("channel_full", f"A channel has {namespace.max_subscribers} subscribers.", "channel")
+        return namespace
+
+    async def give(self, connection: Connection, channel: str) -> bool:
+        """Subscribe a client that did not ask, and tell it; False if it was a subscriber.
+
+        Raises:
+            RequestError: `bad_channel`, `channel_limit` or `channel_full`.
+        """
+        if self.has(connection, channel):
+            return False
+        connection.send("subscribed", await self.add(connection, channel))
+        return True
+
+    def identified(self, connection: Connection, before: str | None) -> None:
+        """Exchange the personal channels of the user before for those of the present one."""
+        if connection.state is not ConnectionState.OPEN:
+            return
+        for namespace in self.namespaces.personal():
+            if before is not None:
+                self.remove(connection, f"{namespace.name}:{before}")
+            if connection.user_id is not None:
+                self._spawn(self._give_personal(connection, f"{namespace.name}:{connection.user_id}"))
+
+    async def _give_personal(self, connection: Connection, channel: str) -> None:
+        try:
+            await self.give(connection, channel)
+        except RequestError as error:
+            logger.warning("no personal channel for %r: %s", connection, error)
+
+    # Leaving
+
+    def remove(self, connection: Connection, channel: str) -> bool:
+        """End a subscription; False if there was none."""
+        if connection.state is ConnectionState.CONNECTING:
+            return False
+        catch_up = self._catch_up(connection, channel)
+        if catch_up is not None:
+            self._close(catch_up)
+        self._node.delivery.drain(connection.outbox)
+        if self._node.channels.unsubscribe(connection.outbox, channel):
+            self._ended(connection, channel)
+            return True
+        return catch_up is not None
+
+    def left(self, connection: Connection) -> None:
+        """End all subscriptions of a connection that says goodbye."""
+        for channel in list(self._waiting.get(connection, ())):
+            self._close(self._catch_ups[channel][connection])
+        for channel in self._node.channels.leave_all(connection.outbox):
+            self._ended(connection, channel)
+
+    def _began(self, connection: Connection, channel: str, first: bool) -> None:
+        """Take note of a subscription; `first` on this node."""
+        hooks = self._node.dispatcher.hooks
+        if first:
+            hooks.tell("occupied", channel)
+        if "subscribe" in hooks:
+            hooks.run("subscribe", connection, channel)
+
+    def _ended(self, connection: Connection, channel: str) -> None:
+        """Take note of the end of a subscription."""
+        hooks = self._node.dispatcher.hooks
+        if "unsubscribe" in hooks:
+            hooks.run("unsubscribe", connection, channel)
+        if self._node.channels.get(channel) is None:
+            hooks.tell("vacated", channel)
+            if channel not in self._catch_ups:
+                self._spawn(self._node.broker.unsubscribe(channel))
+
+    # Publications
+
+    def published(self, channel: str, publication: Publication) -> None:
+        """Keep a live publication for those who still read the past."""
+        for catch_up in self._catch_ups.get(channel, {}).values():
+            catch_up.hold(publication)
+
+    # Rights that change
+
+    def beat(self, now: float) -> None:
+        """Ask again about subscribers whose lease has ended, `now` in monotonic seconds."""
+        self.replays.forget()
+        for connection_id, channel in self._leases.turn(now):
+            connection = self._node.registry.get(connection_id)
+            if connection is not None and self.has(connection, channel):
+                self._spawn(self.recheck(connection, [channel]))
+
+    async def recheck(self, connection: Connection, channels: Iterable[str]) -> None:
+        """Ask again whether a subscriber may stay, and send it away if not."""
+        for channel in channels:
+            try:
+                lease = await self.permit("subscribe", connection, channel)
+            except RequestError as error:
+                if self.remove(connection, channel):
+                    connection.send("unsubscribed", {"channel": channel, "code": error.code})
+            else:
+                if lease is not None:
+                    self._leases.add((connection.id, channel), time.monotonic() + lease.recheck)
+
+    def subscribers(self, channel: str) -> list[Connection]:
+        """Who is subscribed to a channel here, or about to be."""
+        found = self._node.channels.get(channel)
+        members = [] if found is None else [outbox.connection for outbox in found.members]
+        return [*members, *self._catch_ups.get(channel, ())]
+
+    def stop(self) -> None:
+        """Ask and replay no more."""
+        self.replays.stop()
+        for task in self._tasks:
+            task.cancel()
+
+    # Inside
+
+    async def _begin(self, channel: str) -> None:
+        if self._node.channels.get(channel) is None:
+            await self._node.broker.subscribe(channel)
+
+    def _catch_up(self, connection: Connection, channel: str) -> CatchUp | None:
+        return self._catch_ups.get(channel, {}).get(connection)
+
+    def _close(self, catch_up: CatchUp) -> None:
+        connection, channel = catch_up.connection, catch_up.channel
+        if catch_up.closed:
+            return
+        catch_up.closed = True
+        del self._catch_ups[channel][connection]
+        if not self._catch_ups[channel]:
+            del self._catch_ups[channel]
+        self._waiting[connection].discard(channel)
+        if not self._waiting[connection]:
+            del self._waiting[connection]
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _reaches_head(past: Past) -> bool:
+    """Whether it is all there is, not only the first page of it."""
+    return not past.publications or past.publications[-1].offset == past.head.offset
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
