@@ -170,9 +170,9 @@ class _Time:
         return getattr(time, name)
 
 
-def make_hub(**options: Any) -> Hub:
+def make_hub(*args: Any, **options: Any) -> Hub:
     """A hub with channels of any name, as they come."""
-    hub = Hub(**options)
+    hub = Hub(*args, **options)
     hub.namespace("*")
     return hub
 

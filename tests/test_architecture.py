@@ -27,6 +27,7 @@ BELOW = {
     "node": "config contracts core errors",
     "servers": "node contracts core errors",
     "hubbub": "node config contracts core errors",
+    "testing": "node contracts core errors",
     "cli": "hubbub client servers node config contracts core errors",
     "__main__": "cli",
 }

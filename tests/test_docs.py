@@ -46,8 +46,8 @@ def table(titles: str, rows: Iterable[Iterable[object]]) -> str:
 
 def arguments(kind: Any) -> dict[str, str]:
     """What a class says of its arguments in its docstring."""
-    parts = re.findall(r"^    (\w+): (.+?)\.?$", inspect.getdoc(kind) or "", re.MULTILINE)
-    return dict(parts)
+    parts = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", inspect.getdoc(kind) or "", re.MULTILINE)
+    return {name: " ".join(text.split()).removesuffix(".") for name, text in parts}
 
 
 def defaults(kind: Any) -> str:
@@ -58,15 +58,25 @@ def defaults(kind: Any) -> str:
     )
 
 
+def described(kind: Any) -> str:
+    """The table of a dataclass, without its defaults."""
+    return table("Argument | Means", ((f"`{name}`", text) for name, text in arguments(kind).items()))
+
+
 def yes(value: bool) -> str:
     """A truth, for people."""
     return "yes" if value else "no"
 
 
+def shown(default: object) -> str:
+    """A default, for people."""
+    return "none" if default is None else f"`{default}`"
+
+
 def settings() -> str:
     """The table of settings, each with its variable."""
     rows = (
-        (f"`{name.upper()}`", f"`{field.default}`", field.description, text.partition(f", `{name.upper()}`")[0])
+        (f"`{name.upper()}`", shown(field.default), field.description, text.partition(f", `{name.upper()}`")[0])
         for (name, field), text in zip(Settings.model_fields.items(), arguments(Settings).values(), strict=True)
     )
     return table("Variable | Default | Allowed | Means", rows)
@@ -81,6 +91,8 @@ TABLES = {
         "Code | Name | Means | Come back",
         ((int(code), f"`{code.name}`", entry.meaning, yes(entry.reconnect)) for code, entry in CLOSE_CODES.items()),
     ),
+    "auth": described(hubbub.Auth),
+    "identity": described(hubbub.Identity),
     "limits": defaults(hubbub.Limits),
     "timeouts": defaults(hubbub.Timeouts),
     "serve": table(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
+from importlib import import_module, reload
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from hubbub.config import load_settings
+from hubbub.node.secret import Secret
+from hubbub.node.tokens import sign
 from tests.serving import RunningServer, fetch, process, serving
 
 with warnings.catch_warnings():
@@ -24,6 +30,7 @@ from examples.testing import test_over_a_socket
 
 QUICK = sorted((Path(__file__).parents[1] / "examples" / "quick").glob("*.py"))
 QUICK_LINES = 30
+SECRET = "a secret of tests that is long enough"
 
 Json = dict[str, Any]
 
@@ -71,18 +78,32 @@ class Site:
         self._server = server
 
     @asynccontextmanager
-    async def client(self, **headers: str) -> AsyncIterator[Client]:
+    async def client(self, query: str = "", **headers: str) -> AsyncIterator[Client]:
         """Connect, and take the `welcome`."""
-        async with connect(f"ws://127.0.0.1:{self._server.port}/ws", additional_headers=headers) as connection:
+        url = f"ws://127.0.0.1:{self._server.port}/ws{query}"
+        async with connect(url, additional_headers=headers) as connection:
             client = Client(connection)
             assert (await client.next())["type"] == "welcome"
             yield client
 
-    async def http(self, method: str, path: str) -> str:
+    async def http(self, method: str, path: str, **headers: str) -> str:
         """Make a request of the app's own routes; what it answers."""
-        answer = await fetch(self._server, path, method)
+        answer = await fetch(self._server, path, method, headers.items())
         assert answer.status == 200
         return answer.body.decode()
+
+    async def cookie(self, path: str, payload: Any = None, method: str = "POST") -> str:
+        """Sign in to the app; the cookie it sets."""
+        body = b"" if payload is None else json.dumps(payload).encode()
+        answer = await fetch(self._server, path, method, [("Content-Type", "application/json")], body)
+        assert answer.status < 300
+        return (answer.header("set-cookie") or "").partition(";")[0]
+
+    async def refused(self, query: str = "", **headers: str) -> int | None:
+        """Connect, and be sent away without a word; the close code."""
+        url = f"ws://127.0.0.1:{self._server.port}/ws{query}"
+        async with connect(url, additional_headers=headers) as connection:
+            return await Client(connection).closed()
 
 
 @asynccontextmanager
@@ -90,6 +111,20 @@ async def example(name: str) -> AsyncIterator[Site]:
     """Serve an example's app."""
     async with serving(import_module(f"examples.{name}").app) as server:
         yield Site(server)
+
+
+@asynccontextmanager
+async def django_example(name: str) -> AsyncIterator[Site]:
+    """Django can be configured only once in a process, so each of its examples has a process of its own."""
+    async with process("-m", "hubbub.cli", "serve", f"examples.quick.{name}:app", "--port", "0") as server:
+        address = (await server.says("WebSocket")).partition("HTTP")[2].split()[0]
+        yield Site(RunningServer(int(address.rpartition(":")[2])))
+
+
+def token(user: str) -> str:
+    """What `hubbub token` prints."""
+    secret = Secret(None, load_settings()).need()
+    return sign({"sub": user, "exp": int(time.time()) + 60}, secret)
 
 
 def shown_by(module: Any) -> list[Any]:
@@ -157,14 +192,87 @@ async def test_ask_the_client(sure: bool, end: str) -> None:
 
 
 async def test_sign_in() -> None:
-    ours, brian = {"origin": "https://shop.example"}, {"cookie": "session=decade"}
+    ours = "https://shop.example"
     async with example("quick.sign_in") as site:
-        async with site.client(**ours) as stranger, site.client(**brian) as foreign:
-            assert (await stranger.closed(), await foreign.closed()) == (4501, 4503)
-        async with site.client(**ours, **brian) as client:
+        brian = {"cookie": await site.cookie("/sign-in?user=brian")}
+        assert await site.refused(origin="https://evil.example", **brian) == 4503
+        async with site.client(origin=ours) as stranger, site.client(origin=ours, **brian) as client:
+            assert (await client.next())["payload"]["userId"] == "brian"
             assert await site.http("POST", "/users/brian/notify?text=hi") == "true"
             note = await client.next()
+            assert (await stranger.ask("ping"))["type"] == "pong"
     assert note["payload"] == {"title": "From the shop", "message": "hi", "type": "success"}
+
+
+async def test_starlette_sign_in() -> None:
+    async with example("quick.starlette_sign_in") as site, site.client(**{"X-API-Key": "c0ffee"}) as ada:
+        assert (await ada.next())["payload"]["userId"] == "ada"
+
+
+async def test_litestar_sign_in() -> None:
+    async with example("quick.litestar_sign_in") as site:
+        cookie = await site.cookie("/sign-in/ada")
+        async with site.client(cookie=cookie) as ada, site.client() as stranger:
+            assert (await ada.next())["payload"]["userId"] == "ada"
+            assert (await stranger.ask("ping"))["type"] == "pong"
+
+
+async def test_django_sign_in() -> None:
+    async with django_example("django_sign_in") as site:
+        cookie = await site.cookie("/sign-in/ada", method="GET")
+        async with site.client(cookie=cookie) as ada:
+            assert (await ada.next())["payload"]["userId"] == "ada"
+
+
+async def test_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBBUB_SECRET", SECRET)
+    claims = {"sub": "ada", "exp": time.time() + 60, "iss": "https://login.example", "aud": "chat", "role": "admin"}
+    good, forged = (jwt.encode(claims, key, "HS256") for key in (SECRET, "x" * 32))
+    module = reload(import_module("examples.quick.tokens"))
+    async with serving(module.app) as server:
+        site = Site(server)
+        assert await site.refused(authorization=f"Bearer {forged}") == 4501
+        async with site.client(authorization=f"Bearer {good}") as ada, site.client() as late:
+            assert (await ada.next())["payload"]["userId"] == "ada"
+            assert (await ada.ask("me"))["payload"] == {"user": "ada", "role": "admin"}
+            assert (await late.ask("authenticate", {"token": good}))["payload"]["userId"] == "ada"
+            assert await site.http("POST", "/users/ada/sign-out") == "2"
+            assert await ada.closed() == 4501
+        async with site.client() as stranger:
+            assert (await stranger.ask("me"))["payload"]["code"] == "unauthorized"
+            assert await stranger.closed() == 4501
+
+
+async def test_tickets() -> None:
+    async with example("quick.tickets") as site:
+        ticket = json.loads(await site.http("POST", "/ticket", cookie="session=c0ffee"))
+        async with site.client(f"?ticket={ticket}") as ada:
+            assert (await ada.next())["payload"]["userId"] == "ada"
+        assert await site.refused(f"?ticket={ticket}") == 4501
+
+
+async def test_durable() -> None:
+    async with example("quick.durable") as site:
+        first = json.loads(await site.http("POST", "/orders/7/ship?user_id=ada"))
+        again = json.loads(await site.http("POST", "/orders/7/ship?user_id=ada"))
+        async with asyncio.timeout(10):
+            while not (mail := json.loads(await site.http("GET", "/mail"))):
+                pass
+    assert first == again == {"delivered": False, "stored": True, "cursor": 1}
+    assert mail == ["to ada: shipped 7"]
+
+
+async def test_chat() -> None:
+    async with example("quick.chat") as site:
+        async with site.client(authorization=f"Bearer {token('ada')}") as ada:
+            assert (await ada.next())["type"] == "authenticated"
+            answer = await ada.ask("chat", {"recipientId": "brian", "message": "hi"})
+        assert (answer["payload"]["delivered"], answer["payload"]["stored"]) == (False, True)
+        async with site.client(authorization=f"Bearer {token('brian')}") as brian:
+            assert [(await brian.next())["type"] for _ in range(2)] == ["authenticated", "inbox"]
+            chat = await brian.next()
+    assert (chat["type"], chat["cursor"]) == ("chat", 1)
+    assert (chat["payload"]["from"], chat["payload"]["message"]) == ("ada", "hi")
 
 
 async def test_handlers() -> None:
@@ -223,14 +331,9 @@ async def test_attached(name: str, path: str, answer: str) -> None:
 
 
 async def test_django_app() -> None:
-    # Django can be configured only once in a process, so this one has a process of its own.
-    command = ["-m", "hubbub.cli", "serve", "examples.quick.django_app:app", "--port", "0"]
-    async with process(*command) as server:
-        address = (await server.says("WebSocket")).partition("HTTP")[2].split()[0]
-        site = Site(RunningServer(int(address.rpartition(":")[2])))
-        async with site.client() as client:
-            assert json.loads(await site.http("GET", "/ring")) == {"connections": 1}
-            assert await client.next() == {"type": "system_message", "payload": {"message": "Ring!"}}
+    async with django_example("django_app") as site, site.client() as client:
+        assert json.loads(await site.http("GET", "/ring")) == {"connections": 1}
+        assert await client.next() == {"type": "system_message", "payload": {"message": "Ring!"}}
 
 
 async def test_shop() -> None:
@@ -245,7 +348,7 @@ async def test_shop() -> None:
     assert (answer["type"], answer["payload"]) == ("chat_received", {"delivered": False})
 
 
-@pytest.mark.parametrize("step", ["step1", "step2", "step3", "step4"])
+@pytest.mark.parametrize("step", ["step1", "step2", "step3", "step4", "step5"])
 async def test_the_tutorial_serves_its_page(step: str) -> None:
     async with example(f"tutorial.{step}") as site:
         assert "<title>Chat</title>" in await site.http("GET", "/")
@@ -279,6 +382,32 @@ async def test_the_tutorial_whispers_and_announces() -> None:
         assert (await ada.next())["payload"] == {"message": "brian has left."}
         assert await site.http("POST", "/announce?message=Tea") == '{"connections":1}'
         assert (await ada.next())["payload"] == {"message": "Tea"}
+
+
+async def test_the_tutorial_keeps_what_is_said_to_who_is_away() -> None:
+    async with example("tutorial.step5") as site:
+        assert await site.refused() == 4501
+        ada = {"cookie": await site.cookie("/sign-in", {"name": "ada", "password": "1815"})}
+        brian = {"cookie": await site.cookie("/sign-in", {"name": "brian", "password": "1942"})}
+        async with site.client(**ada) as client:
+            assert [(await client.next())["type"] for _ in range(2)] == ["authenticated", "system_message"]
+            await client.send("say", {"text": "@brian psst"})
+            assert (await client.next())["payload"]["message"] == "brian will see it later."
+            assert (await client.ask("say", {"text": "@zed psst"}))["payload"]["code"] == "no_such_user"
+        for acked in (False, True):
+            async with site.client(**brian) as client:
+                assert (await client.next())["type"] == "authenticated"
+                messages = [await client.next() for _ in range(3)]
+                assert {"type": "inbox", "payload": {"cursor": 0, "pending": 1}} in messages
+                said = next(message for message in messages if message["type"] == "said")
+                assert said == {"type": "said", "payload": {"from": "ada, only to you", "text": "psst"}, "cursor": 1}
+                if acked:
+                    await client.send("ack", {"cursor": 1})
+                    while (await client.ask("inbox"))["payload"]["pending"]:
+                        pass  # until it is written
+        async with site.client(**brian) as client:
+            assert [(await client.next())["type"] for _ in range(2)] == ["authenticated", "system_message"]
+            assert (await client.ask("inbox"))["payload"] == {"cursor": 1, "pending": 0, "messages": []}
 
 
 @pytest.mark.parametrize("test", shown_by(test_in_memory), ids=lambda test: test.__name__)

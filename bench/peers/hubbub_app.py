@@ -31,6 +31,7 @@ class Burst(msgspec.Struct):
 def serve_hub(app: FastAPI) -> FastAPI:
     """Attach a hub with the handlers of the bench to `app`."""
     hub = Hub(path="/ws")
+    hub.namespace("news")
     numbers = count(FIRST_N)
 
     @hub.on("echo", reply="echo_response")

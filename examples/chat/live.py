@@ -59,6 +59,9 @@ async def who(handshake: Handshake) -> Identity | None:
 # Clients connect at WS_PATH, or /ws; the test page is at /ws/client. Programs without a cookie may sign in as well, by
 # the built-in `authenticate {token}`: `hubbub token --user ann` makes one.
 hub = Hub(authenticator=who)
+hub.namespace("people")
+hub.namespace("room")
+hub.namespace("pair")
 
 
 # The first thing the page sends, whenever it is connected. It gets everything from here on before it learns how far

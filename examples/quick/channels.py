@@ -7,6 +7,7 @@ from hubbub import Connection, Hub
 app = FastAPI()
 hub = Hub()
 hub.attach(app)
+hub.namespace("room")
 
 
 @hub.on("enter")

@@ -9,6 +9,8 @@ from hubbub import Hub
 app = FastAPI()
 hub = Hub()
 hub.attach(app)
+hub.namespace("prices")
+hub.namespace("reports")
 
 
 @app.post("/prices/{symbol}")

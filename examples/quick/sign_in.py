@@ -1,26 +1,28 @@
-"""Bind connections to users by the app's own session cookie; strangers and foreign pages are sent away."""
+"""Whoever is signed in to the app, by its own session, is signed in to the hub; foreign pages are sent away."""
 
-from http.cookies import SimpleCookie
+from fastapi import FastAPI, Request
+from starlette.middleware.sessions import SessionMiddleware
 
-from fastapi import FastAPI
-
-from hubbub import CloseCode, Connection, Handshake, Hub
+from hubbub import Handshake, Hub, RequestError
 
 app = FastAPI()
-hub = Hub()
+app.add_middleware(SessionMiddleware, secret_key="your app's own", same_site="lax")
+
+
+def who(handshake: Handshake) -> str | None:
+    if handshake.header("origin") not in (None, "https://shop.example"):
+        raise RequestError("forbidden", "Open this from our own pages.")
+    user: str | None = handshake.scope["session"].get("user")
+    return user
+
+
+hub = Hub(authenticator=who)
 hub.attach(app)
-SESSIONS = {"c0ffee": "ada", "decade": "brian"}  # your session store
 
 
-@hub.on_connect
-def sign_in(conn: Connection, handshake: Handshake) -> None:
-    session = SimpleCookie(handshake.header("cookie") or "").get("session")
-    user = SESSIONS.get(session.value) if session else None
-    if handshake.header("origin") != "https://shop.example":
-        conn.close(CloseCode.FORBIDDEN, "open this from our own pages")
-    elif user is None:
-        conn.close(CloseCode.UNAUTHORIZED, "sign in first")
-    conn.identify(user)
+@app.post("/sign-in")
+def sign_in(request: Request, user: str) -> None:
+    request.session["user"] = user  # once the password is checked
 
 
 @app.post("/users/{user_id}/notify")

@@ -154,7 +154,10 @@ class Store(Protocol):
         """Move devices' cursors forward (never back) and forget what every known device of the user has acked."""
 
     async def standing(self, user_id: str, device: str, now: int) -> Standing:
-        """Where a device of a user stands; one that was not seen before starts with the oldest message kept."""
+        """Where a device of a user stands; one that was not seen before starts with the oldest message kept.
+
+        Beyond `MOST_DEVICES` of them, that which was not seen for longest is forgotten.
+        """
 
     async def claim(self, sent_before: int, limit: int, now: int) -> list[tuple[str, Entry]]:
         """Messages that no device has acked and that were sent before a time, each given out once, with their users."""

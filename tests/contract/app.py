@@ -58,6 +58,7 @@ def make() -> Starlette:
         (Hub("/hooks", limits=LIMITS, timeouts=TIMEOUTS), _hooks),
     ):
         hub.attach(app)
+        hub.namespace("*")
         fill(hub)
     return app
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 import pytest
 
 from hubbub.contracts import Store
-from hubbub.core.inbox import FORGET_DEVICE, FORGET_KEY, Ack, Draft, Entry, Page, Standing
+from hubbub.core.inbox import FORGET_DEVICE, FORGET_KEY, MOST_DEVICES, Ack, Draft, Entry, Page, Standing
 from hubbub.core.records import Record, Revocation
 from tests.contract.stores import DATABASES, Fresh, make
 
@@ -481,6 +481,19 @@ async def test_a_device_that_stays_away_is_forgotten(store: Store) -> None:
     await store.sweep(NOW + FORGET_DEVICE)
     await store.ack([Ack("ada", "phone", put_in[1])], NOW + FORGET_DEVICE)
     assert await cursors(store) == []
+
+
+async def test_of_too_many_devices_the_one_not_seen_for_longest_is_forgotten(store: Store) -> None:
+    [first, last] = [stored.cursor for stored in await store.append([draft(), draft()], CAP)]
+    for number in range(MOST_DEVICES):
+        await store.standing("ada", f"device {number}", NOW + number)
+        await store.ack([Ack("ada", f"device {number}", last)] if number else [], NOW + number)
+    await store.standing("bob", "device 0", NOW)
+    assert len((await store.read("ada", 0, 10, NOW)).entries) == 2, "device 0 has not read them"
+    later = NOW + MOST_DEVICES
+    assert (await store.standing("ada", "one more", later)).acked == first - 1
+    await store.ack([Ack("ada", "one more", last)], later)
+    assert (await store.read("ada", 0, 10, NOW)).entries == []
 
 
 async def test_a_device_that_comes_back_is_kept(store: Store) -> None:

@@ -12,7 +12,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 
-from hubbub import Connection, Handshake, Hub, UsageError
+from hubbub import Connection, Handshake, UsageError
+from tests.fakes import make_hub
 from tests.integration.frameworks import FRAMEWORKS, Diary, bare_app
 from tests.serving import Door, RawClient, RunningServer, fetch, running, serving
 
@@ -34,7 +35,7 @@ def door(request: pytest.FixtureRequest) -> Any:
 
 
 async def test_the_hub_and_the_app_share_a_port(framework: str, door: Door) -> None:
-    hub = Hub()
+    hub = make_hub()
     async with serving(FRAMEWORKS[framework](hub, []), door) as server, RawClient.join(server) as client:
         assert (await client.ask("echo", framework))["payload"] == framework
         assert (await fetch(server, "/hello")).body.strip(b'"') == b"hello"
@@ -48,7 +49,7 @@ async def test_the_hub_and_the_app_share_a_port(framework: str, door: Door) -> N
 
 @pytest.mark.parametrize("framework", OF_ITS_OWN)
 async def test_the_hub_lives_inside_the_apps_life(framework: str, door: Door) -> None:
-    diary, hub = Diary(), Hub()
+    diary, hub = Diary(), make_hub()
 
     @hub.on_connect
     def connected(conn: Connection) -> None:
@@ -67,7 +68,7 @@ async def test_the_hub_lives_inside_the_apps_life(framework: str, door: Door) ->
 
 
 async def test_without_a_lifespan_of_the_app_the_hub_still_ends_in_order(door: Door) -> None:
-    diary, hub = Diary(), Hub()
+    diary, hub = Diary(), make_hub()
     hub.on_close(lambda conn: diary.append("closed"))
     async with serving(FRAMEWORKS["django"](hub, diary), door) as server:
         assert hub.node.running
@@ -78,7 +79,7 @@ async def test_without_a_lifespan_of_the_app_the_hub_still_ends_in_order(door: D
 
 
 async def test_an_app_that_returns_from_its_lifespan_has_none(door: Door) -> None:
-    hub = Hub()
+    hub = make_hub()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -91,7 +92,7 @@ async def test_an_app_that_returns_from_its_lifespan_has_none(door: Door) -> Non
 
 
 async def test_an_app_that_fails_to_start_stays_the_apps_failure(caplog: pytest.LogCaptureFixture) -> None:
-    hub = Hub()
+    hub = make_hub()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -104,7 +105,7 @@ async def test_an_app_that_fails_to_start_stays_the_apps_failure(caplog: pytest.
 
 
 async def test_where_the_server_has_no_lifespan_the_hub_starts_with_its_first_client(framework: str) -> None:
-    hub = Hub()
+    hub = make_hub()
     async with serving(FRAMEWORKS[framework](hub, []), lifespan="off") as server:
         assert not hub.node.running
         async with RawClient.join(server) as client:
@@ -113,7 +114,7 @@ async def test_where_the_server_has_no_lifespan_the_hub_starts_with_its_first_cl
 
 
 async def test_an_app_can_be_served_again(framework: str) -> None:
-    hub = Hub()
+    hub = make_hub()
     app = FRAMEWORKS[framework](hub, [])
     for _ in range(2):
         async with serving(app) as server, RawClient.join(server) as client:
@@ -124,7 +125,7 @@ async def test_an_app_can_be_served_again(framework: str) -> None:
 
 
 async def test_behind_a_proxy_that_strips_a_prefix(framework: str) -> None:
-    app = FRAMEWORKS[framework](Hub(), [])
+    app = FRAMEWORKS[framework](make_hub(), [])
     async with serving(app, root_path="/live") as server, RawClient.join(server) as client:
         assert (await client.ask("echo", 1))["payload"] == 1
         assert (await fetch(server, "/ws/client")).status == 200
@@ -136,7 +137,7 @@ async def test_behind_a_proxy_that_strips_a_prefix(framework: str) -> None:
 
 @pytest.mark.parametrize("framework", ["fastapi", "starlette"])
 async def test_what_the_apps_lifespan_gives_reaches_the_connection(framework: str, door: Door) -> None:
-    hub = Hub()
+    hub = make_hub()
 
     @hub.on_connect
     async def connected(conn: Connection, handshake: Handshake) -> None:
@@ -147,7 +148,7 @@ async def test_what_the_apps_lifespan_gives_reaches_the_connection(framework: st
 
 
 async def test_a_mount_on_everything_came_first(door: Door) -> None:
-    hub = Hub()
+    hub = make_hub()
     app = Starlette(routes=[Mount("/", PlainTextResponse("the mount"))])
     hub.attach(app)
     async with serving(app, door) as server, RawClient.join(server) as client:
@@ -157,7 +158,7 @@ async def test_a_mount_on_everything_came_first(door: Door) -> None:
 
 
 async def test_inside_a_mounted_app(door: Door) -> None:
-    hub, inner, outer = Hub(), FastAPI(), FastAPI()
+    hub, inner, outer = make_hub(), FastAPI(), FastAPI()
     hub.attach(inner)
     outer.mount("/live", inner)
     async with serving(outer, door) as server:
@@ -169,7 +170,7 @@ async def test_inside_a_mounted_app(door: Door) -> None:
 
 
 async def test_two_hubs_in_one_app(door: Door) -> None:
-    app, public, staff = FastAPI(), Hub("/ws"), Hub("/staff")
+    app, public, staff = FastAPI(), make_hub("/ws"), make_hub("/staff")
     public.attach(app)
     staff.attach(app)
     async with serving(app, door) as server, RawClient.join(server) as one, RawClient.join(server, "/staff") as two:
@@ -181,28 +182,28 @@ async def test_two_hubs_in_one_app(door: Door) -> None:
 
 async def test_the_hub_is_in_no_schema() -> None:
     app = FastAPI()
-    Hub().attach(app)
+    make_hub().attach(app)
     assert app.openapi()["paths"] == {}
 
 
 # --- Mistakes and tests ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("app", [bare_app, object(), Hub().wrap(bare_app)], ids=["function", "object", "wrapped"])
+@pytest.mark.parametrize("app", [bare_app, object(), make_hub().wrap(bare_app)], ids=["function", "object", "wrapped"])
 def test_attaching_to_an_unknown_app_names_the_way_out(app: Any) -> None:
     with pytest.raises(UsageError, match=r"FastAPI, Starlette and Litestar, not .*: write `app = hub\.wrap"):
-        Hub().attach(app)
+        make_hub().attach(app)
 
 
 async def test_attaching_to_a_running_app_is_too_late() -> None:
     app = Starlette()
     async with serving(app, "asgi"):
         with pytest.raises(UsageError, match="This app has started"):
-            Hub().attach(app)
+            make_hub().attach(app)
 
 
 async def test_a_hub_runs_without_a_server() -> None:
-    hub = Hub()
+    hub = make_hub()
     async with hub.running() as same:
         assert same is hub
         assert (await hub.publish("room", "said", 1)).connections == 0
@@ -214,7 +215,7 @@ async def test_a_hub_runs_without_a_server() -> None:
 
 
 async def test_sync_says_what_to_do_in_the_loop() -> None:
-    hub = Hub()
+    hub = make_hub()
     with pytest.raises(UsageError, match="has not started"):
         hub.sync.publish("room", "said")
     async with hub.running():
@@ -223,7 +224,7 @@ async def test_sync_says_what_to_do_in_the_loop() -> None:
 
 
 async def test_nothing_is_logged_for_ordinary_visits(door: Door, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(FRAMEWORKS["starlette"](Hub(), []), door) as server:
+    async with serving(FRAMEWORKS["starlette"](make_hub(), []), door) as server:
         async with RawClient.join(server) as client:
             await client.leave()
         async with RawClient.join(server) as client:

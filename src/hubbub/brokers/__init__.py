@@ -1,1 +1,0 @@
-"""Brokers move publications between nodes and keep the recent window of each channel."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FORGET_DEVICE", "FORGET_KEY", "Ack", "Draft", "Entry", "Page", "Standing", "Stored", "full"]
+__all__ = ["FORGET_DEVICE", "FORGET_KEY", "MOST_DEVICES", "Ack", "Draft", "Entry", "Page", "Standing", "Stored", "full"]
 
 DAY = 24 * 60 * 60 * 1000
 FORGET_DEVICE = 30 * DAY
 """Milliseconds after which a device that never came back no longer keeps messages alive."""
+MOST_DEVICES = 100
+"""Devices of one user; beyond it the one that was not seen for longest is forgotten."""
 FORGET_KEY = DAY
 """Milliseconds for which an idempotency key is known, also when its message was acked."""
 

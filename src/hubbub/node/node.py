@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hubbub.core.channels import Channel, Channels
@@ -185,7 +186,7 @@ class Node:
             assert self.loop is not None
             # How late the timer is, is how long something held the loop; the worst is kept and fades.
             self.lag = max(self.loop.time() - due, self.lag * 0.975)
-            self.beat(time.monotonic())
+            self.beat(monotonic())
             self._schedule()
 
         self._timer = self.loop.call_at(due, fire)
@@ -237,7 +238,7 @@ class Node:
         everyone, outbox = self.delivery.everyone.members, connection.outbox
         if connection.identity is None and self.gate.required:
             everyone.pop(outbox, None)
-            self.expiry.watch_stranger(connection, time.monotonic())
+            self.expiry.watch_stranger(connection, monotonic())
             return
         if outbox not in everyone:
             self.delivery.drain(outbox)
@@ -252,7 +253,7 @@ class Node:
         if connection.outbox is not None:
             self.delivery.everyone.members.pop(connection.outbox, None)
             self.subscriptions.left(connection)
-            self.heartbeat.watch_closing(connection, time.monotonic())
+            self.heartbeat.watch_closing(connection, monotonic())
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """Let a connection go: stop what it waits for and tell the app."""

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterable
 from contextvars import Context
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hubbub.core.namespaces import Namespace, Namespaces
@@ -98,7 +99,7 @@ class Subscriptions:
         """Subscribe without asking the app; the payload of `subscribed`."""
         namespace = self.check(connection, channel)
         if lease is not None:
-            self._leases.add((connection.id, channel), time.monotonic() + lease.recheck)
+            self._leases.add((connection.id, channel), monotonic() + lease.recheck)
         if self.has(connection, channel):
             return {"channel": channel}
         if not namespace.remembers:
@@ -258,7 +259,7 @@ class Subscriptions:
                     connection.send("unsubscribed", {"channel": channel, "code": error.code})
             else:
                 if lease is not None:
-                    self._leases.add((connection.id, channel), time.monotonic() + lease.recheck)
+                    self._leases.add((connection.id, channel), monotonic() + lease.recheck)
 
     def subscribers(self, channel: str) -> list[Connection]:
         """Who is subscribed to a channel here, or about to be."""

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hubbub.errors import UsageError
+from hubbub.errors import CloseCode, UsageError
 
 if TYPE_CHECKING:
     from hubbub.node.connection import Connection
@@ -58,6 +58,10 @@ class Sync:
     def revoke(self, **what: Any) -> int:
         """See `Hub.revoke`."""
         return self._run(self._hub.revoke(**what))
+
+    def disconnect_user(self, user_id: str, code: int = CloseCode.NORMAL, reason: str = "") -> int:
+        """See `Hub.disconnect_user`."""
+        return self._run(self._hub.disconnect_user(user_id, code, reason))
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Run a plain function in the hub's thread, for what belongs there: `hub.sync.call(conn.close, 4500)`."""

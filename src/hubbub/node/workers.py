@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from time import monotonic
 from typing import Any, cast
 
 __all__ = ["Job", "Workers"]
@@ -118,7 +118,7 @@ class Workers:
         """Take the lead from a worker that waits."""
         job, self._current, self._lead = self._current, None, None
         if job is not None:
-            job.started = time.monotonic()
+            job.started = monotonic()
             self.waiting.add(job)
         if self._jobs:
             self._start()

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 import asyncpg
 
-from hubbub.core.inbox import FORGET_DEVICE, FORGET_KEY, Ack, Draft, Entry, Page, Standing, Stored, full
+from hubbub.core.inbox import FORGET_DEVICE, FORGET_KEY, MOST_DEVICES, Ack, Draft, Entry, Page, Standing, Stored, full
 from hubbub.core.records import Record, Revocation
 from hubbub.errors import ConfigError, StorageFull, StoreError, StoreUnavailable
 from hubbub.stores.batch import Batch
@@ -81,7 +81,7 @@ class PostgresStore:
         try:
             self._pool = await asyncpg.create_pool(
                 self._url,
-                min_size=1,
+                min_size=0,  # with a floor, asyncpg logs a traceback for each try to hold it during an outage
                 max_size=CONNECTIONS,
                 timeout=PATIENCE,
                 command_timeout=PATIENCE,
@@ -396,7 +396,7 @@ FORGET = """
     )
     UPDATE hubbub_heads h SET floor = greatest(h.floor, a.everyone), dropped = 0
     FROM acked a WHERE h.user_id = a.user_id"""
-STANDING = """
+STANDING = f"""
     WITH head AS (
         SELECT floor, dropped FROM hubbub_heads WHERE user_id = $1
     ), seen AS (
@@ -404,6 +404,10 @@ STANDING = """
         VALUES ($1, $2, coalesce((SELECT floor FROM head), 0), $3)
         ON CONFLICT (user_id, device) DO UPDATE SET seen_at = greatest(d.seen_at, excluded.seen_at)
         RETURNING acked
+    ), crowd AS (
+        DELETE FROM hubbub_devices WHERE user_id = $1 AND device IN (
+            SELECT device FROM hubbub_devices WHERE user_id = $1 AND device <> $2
+            ORDER BY seen_at DESC OFFSET {MOST_DEVICES - 1} FOR UPDATE SKIP LOCKED)
     )
     SELECT acked,
         (SELECT count(*) FROM hubbub_messages WHERE user_id = $1 AND cursor > acked AND expires_at > $3),

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hubbub.core.inbox import FORGET_DEVICE, Ack, Draft, Entry, Page, Standing, Stored, full
+from hubbub.core.inbox import FORGET_DEVICE, MOST_DEVICES, Ack, Draft, Entry, Page, Standing, Stored, full
 from hubbub.core.records import Record, Revocation
 from hubbub.errors import ConfigError, StorageFull, StoreError, StoreUnavailable
 from hubbub.stores.batch import Batch
@@ -368,6 +368,7 @@ def _ack(db: Database, acks: Sequence[Ack], now: int) -> None:
 
 def _see(db: Database, who: dict[str, Any]) -> list[Any]:
     db.execute(SEE, who)
+    db.execute(CROWD, who)
     return db.execute(STANDING, who).fetchall()
 
 
@@ -412,6 +413,10 @@ SEE = """
     INSERT INTO hubbub_devices (user_id, device, acked, seen_at)
     VALUES (:user, :device, coalesce((SELECT floor FROM hubbub_heads WHERE user_id = :user), 0), :now)
     ON CONFLICT (user_id, device) DO UPDATE SET seen_at = max(seen_at, excluded.seen_at)"""
+CROWD = f"""
+    DELETE FROM hubbub_devices WHERE user_id = :user AND device IN (
+        SELECT device FROM hubbub_devices WHERE user_id = :user AND device <> :device
+        ORDER BY seen_at DESC LIMIT -1 OFFSET {MOST_DEVICES - 1})"""
 STANDING = """
     SELECT seen_at, acked,
         (SELECT count(*) FROM hubbub_messages

@@ -36,6 +36,8 @@ hubs = {
     "/auth": Hub("/auth", auth=AUTH, inbox_url=f"sqlite:///{KEPT}"),
     "/members": Hub("/members", auth=AUTH, require_auth=True, timeouts=Timeouts(authenticate=PATIENCE)),
 }
+for each in hubs.values():
+    each.namespace("*")
 closes: dict[str, list[int]] = {}
 
 # `hubbub serve` has a log of its own; under another server the app's says what the hub complains of.

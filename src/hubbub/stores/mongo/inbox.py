@@ -10,7 +10,7 @@ from pymongo import IndexModel, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
-from hubbub.core.inbox import FORGET_DEVICE, Ack, Entry, Page, Standing
+from hubbub.core.inbox import FORGET_DEVICE, MOST_DEVICES, Ack, Entry, Page, Standing
 from hubbub.stores.mongo.document import BURIED, Document, entry, readable
 from hubbub.stores.mongo.messages import Messages
 
@@ -67,6 +67,9 @@ class Inbox:
         own = devices.get(device, {"acked": head["floor"], "told": told})
         seen = {"$max": {"seen": now}, "$setOnInsert": {"acked": own["acked"], "told": own["told"]}}
         await self._devices.update_one({"user": user_id, "device": device}, seen, upsert=True)
+        others = sorted(devices.keys() - {device}, key=lambda name: devices[name]["seen"], reverse=True)
+        if crowd := others[MOST_DEVICES - 1 :]:
+            await self._devices.delete_many({"user": user_id, "device": {"$in": crowd}})
         pending = await self._messages.count(user_id, max(own["acked"], head["floor"]), now)
         return Standing(int(own["acked"]), pending, int(head["dropped"] - own["told"]))
 

@@ -1,0 +1,175 @@
+"""What a hub does with channels: their kinds, who may use them, what is published on them, what they remember."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+from hubbub.core.namespaces import Namespace, NamespaceOptions
+from hubbub.core.recovery import Past, Position
+from hubbub.node.receipt import Receipt
+from hubbub.node.routing import Handler
+
+if TYPE_CHECKING:
+    from hubbub.node.connection import Connection
+    from hubbub.node.node import Node
+
+__all__ = ["ChannelMethods"]
+
+F = TypeVar("F", bound=Handler)
+
+
+class ChannelMethods:
+    """The methods of `Hub` that are about channels."""
+
+    node: Node
+
+    def _here(self) -> Node:
+        """The node, if it may be used from here."""
+        raise NotImplementedError
+
+    # What there is
+
+    def namespace(self, name: str, **options: Unpack[NamespaceOptions]) -> Namespace:
+        """Declare a kind of channels: `room` for `room:42`; `*` for all that have no other.
+
+        Args:
+            name: what stands before the first colon of their names.
+            options: see `Namespace`.
+
+        Raises:
+            ConfigError: it is declared already, or an option is not allowed.
+        """
+        namespace = Namespace(name, **options)
+        self.node.subscriptions.namespaces.declare(namespace)
+        return namespace
+
+    def channel(self, pattern: str) -> Callable[[F], F]:
+        """Decide who may do what on some channels, by `f(access, **parameters)`; `doc:{id}` has the parameter `id`.
+
+        The function is asked before a client subscribes, publishes, or reads history or presence. It returns True,
+        False, or a `Lease`: yes, and ask me again then. It is plain or `async def`.
+
+        Args:
+            pattern: a channel's name with parameters in braces; their types are the function's annotations.
+
+        Raises:
+            ConfigError: the function does not take the pattern's parameters.
+        """
+
+        def register(function: F) -> F:
+            self.node.subscriptions.rules.add(pattern, function)
+            return function
+
+        return register
+
+    async def subscribe(self, who: Connection | str, channel: str) -> int:
+        """Subscribe a connection, or all of a user's, without asking the app's rules; they are told.
+
+        Returns:
+            How many were not subscribed before.
+
+        Raises:
+            RequestError: `bad_channel`, `channel_limit` or `channel_full`.
+        """
+        subscriptions = self._here().subscriptions
+        return sum([await subscriptions.give(connection, channel) for connection in self._connections(who)])
+
+    async def unsubscribe(self, who: Connection | str, channel: str) -> int:
+        """End the subscription of a connection, or of all of a user's; they are told. How many there were."""
+        ended = 0
+        for connection in self._connections(who):
+            if self._here().subscriptions.remove(connection, channel):
+                connection.send("unsubscribed", {"channel": channel})
+                ended += 1
+        return ended
+
+    async def recheck(self, *, channel: str | None = None, user_id: str | None = None) -> None:
+        """Ask the app's rules again, now, about the subscribers of a channel or the subscriptions of a user."""
+        node = self._here()
+        if channel is not None:
+            for connection in node.subscriptions.subscribers(channel):
+                await node.subscriptions.recheck(connection, [channel])
+        if user_id is not None:
+            for connection in self._connections(user_id):
+                await node.subscriptions.recheck(connection, connection.channels)
+
+    async def history(self, channel: str, since: Position | None = None, limit: int = 100) -> Past:
+        """What a channel remembers: the latest publications, or those behind a position."""
+        node = self._here()
+        return await node.broker.past(node.subscriptions.find(channel), channel, since, limit, _now())
+
+    async def purge(self, channel: str) -> None:
+        """Forget a channel's history; clients that come back are told that it is not complete."""
+        await self._here().broker.purge(channel)
+
+    def on_subscribe(self, function: F) -> F:
+        """Call `f(conn, channel)` when a connection has become a subscriber."""
+        self.node.dispatcher.hooks.add("subscribe", function)
+        return function
+
+    def on_unsubscribe(self, function: F) -> F:
+        """Call `f(conn, channel)` when a connection is a subscriber no more."""
+        self.node.dispatcher.hooks.add("unsubscribe", function)
+        return function
+
+    def on_occupied(self, function: F) -> F:
+        """Call `f(channel)` when a channel has its first subscriber on this node."""
+        self.node.dispatcher.hooks.add_about("occupied", function)
+        return function
+
+    def on_vacated(self, function: F) -> F:
+        """Call `f(channel)` when a channel has lost its last subscriber on this node."""
+        self.node.dispatcher.hooks.add_about("vacated", function)
+        return function
+
+    def listen(self, pattern: str) -> Callable[[F], F]:
+        """Call a plain `f(channel, data)` for every publication on channels that fit `room:*`; at most once."""
+
+        def register(function: F) -> F:
+            self.node.publishing.listen(pattern, function)
+            return function
+
+        return register
+
+    # Publishing
+
+    async def publish(
+        self,
+        channel: str,
+        event: str | None,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Receipt:
+        """Send `message {channel, event, data}` to every subscriber of a channel.
+
+        Args:
+            channel: the channel's name; its namespace must be declared.
+            event: what happened, in a word; None for none.
+            data: anything with a JSON form.
+            key: your name for this publication: with the same key it is published once in 120 s.
+            tags: what else there is to say, as short texts by name.
+
+        Returns:
+            With the offset and epoch where the channel has a history: it is remembered by then.
+
+        Raises:
+            RequestError: `bad_channel`.
+            StoreError: it is not remembered for sure.
+        """
+        node = self._here()
+        namespace = node.subscriptions.find(channel)
+        place = await node.publishing.publish(namespace, channel, event, data, key=key, tags=tags)
+        found = node.channels.get(channel)
+        count = 0 if found is None else len(found.members)
+        return Receipt(count, False, None, *(place if namespace.remembers else ()))
+
+    def _connections(self, who: Connection | str) -> list[Connection]:
+        return list(self._here().registry.of_user(who)) if isinstance(who, str) else [who]
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
