@@ -19,6 +19,7 @@ import pytest
 
 import hubbub
 from hubbub.config import Settings
+from hubbub.core.namespaces import Namespace
 from hubbub.core.session import TRANSITIONS
 from hubbub.errors import CLOSE_CODES, ERROR_CODES
 from hubbub.node.local import Local
@@ -92,6 +93,7 @@ TABLES = {
         ((int(code), f"`{code.name}`", entry.meaning, yes(entry.reconnect)) for code, entry in CLOSE_CODES.items()),
     ),
     "auth": described(hubbub.Auth),
+    "namespace": described(Namespace),
     "identity": described(hubbub.Identity),
     "limits": defaults(hubbub.Limits),
     "timeouts": defaults(hubbub.Timeouts),

@@ -156,6 +156,27 @@ async def test_channels() -> None:
         assert (await ada.next())["payload"]["event"] == "entered"
 
 
+async def test_rooms() -> None:
+    async with example("quick.rooms") as site, site.client(**{"x-user": "brian"}) as brian:
+        await brian.next()
+        place = (await brian.ask("subscribe", {"channel": "room:7"}))["payload"]
+        async with site.client(**{"x-user": "ada"}) as ada, site.client(**{"x-user": "eve"}) as eve:
+            await ada.next()
+            await eve.next()
+            assert (await eve.ask("subscribe", {"channel": "room:7"}))["payload"]["code"] == "forbidden"
+            await ada.ask("subscribe", {"channel": "room:7"})
+            await ada.send("publish", {"channel": "room:7", "data": "hi"})
+            said = (await brian.next())["payload"]
+            async with site.client(**{"x-user": "brian"}) as again:
+                await again.next()
+                since = {"offset": place["offset"], "epoch": place["epoch"]}
+                answer = await again.ask("subscribe", {"channel": "room:7", "since": since})
+                assert answer["payload"]["recovered"] is True
+                assert (await again.next())["payload"] == said
+            await site.http("DELETE", "/rooms/7/members/brian")
+            assert (await brian.next())["payload"] == {"channel": "room:7", "code": "forbidden"}
+
+
 async def test_publish_from_route() -> None:
     async with example("quick.publish_from_route") as site, site.client() as client:
         for channel in ("prices", "reports"):

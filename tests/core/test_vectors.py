@@ -50,6 +50,8 @@ class Ordered(msgspec.Struct):
 def build_hub() -> Hub:
     """The server that the vectors are written for; a file of SQLite is made with the first durable message."""
     hub = make_hub(limits=Limits(channels=2, inbox=3), auth=Auth(secret=SECRET), chat=True)
+    hub.namespace("room", history=3)
+    hub.namespace("table", max_subscribers=1)
 
     @hub.on("order", reply="ordered")
     def order(conn: Connection, payload: Order) -> Ordered:
