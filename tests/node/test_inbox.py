@@ -97,6 +97,18 @@ async def settled_ack(hub: Hub, connection: Any, left: int) -> None:
             await asyncio.sleep(0)
 
 
+async def test_an_ack_on_its_way_counts_for_who_comes_back_at_once(hub: Hub) -> None:
+    connection, bo = open_connection(hub, "bo")
+    for n in range(3):
+        await hub.send_to_user("bo", "chat", n, durable=True)
+    await bo.heard("chat", 3)
+    say(connection, "ack", {"cursor": 2})
+    connection.close()
+    _, again = open_connection(hub, "bo")
+    await again.heard("chat")
+    assert durable(again) == [(3, 2)]
+
+
 async def test_two_tabs_get_each_message_once_and_an_ack_on_one_clears_both(hub: Hub) -> None:
     first, one = open_connection(hub, "bo")
     _, two = open_connection(hub, "bo")

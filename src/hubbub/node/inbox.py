@@ -61,7 +61,8 @@ class Inbox:
         self._mailboxes: dict[str, Mailbox] = {}
         self._sending: list[Sending] = []
         self._acks: dict[tuple[str, str], int] = {}
-        self._late: dict[tuple[str, str], int] = {}  # acks that the database did not take
+        self._acking: dict[tuple[str, str], int] = {}  # those that are being written
+        self._late: dict[tuple[str, str], int] = {}  # those that the database did not take
         self._writer: asyncio.Task[None] | None = None
 
     # Connections
@@ -73,7 +74,8 @@ class Inbox:
             return
         device = identity.device if self._per_device else ""
         mailbox = self._mailboxes.setdefault(identity.user_id, Mailbox())
-        reader = mailbox.readers[connection] = Reader(connection, identity.user_id, device, self._database)
+        acked = max(acks.get((identity.user_id, device), 0) for acks in (self._acks, self._acking, self._late))
+        reader = mailbox.readers[connection] = Reader(connection, identity.user_id, device, self._database, acked)
         # That a device is there is worth keeping: what others ack is not forgotten before it has it.
         if self._per_device or not self._database.empty:
             reader.read(welcome=True)
@@ -192,11 +194,12 @@ class Inbox:
         try:
             while self._sending or self._acks:
                 batch, self._sending = self._sending[:BATCH], self._sending[BATCH:]
-                acks, self._acks = self._acks, {}
+                self._acking, self._acks = self._acks, {}
                 if batch:
                     await self._append(batch)
-                if acks:
-                    await self._forget(acks)
+                if self._acking:
+                    await self._forget(self._acking)
+                    self._acking = {}
         except (Exception, asyncio.CancelledError) as error:
             left, self._sending = [*batch, *self._sending], []
             _fail(left, StoreUnavailable("The hub stopped before this was stored for sure."))

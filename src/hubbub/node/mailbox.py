@@ -43,7 +43,7 @@ class Reader:
 
     __slots__ = ("_again", "_connection", "_database", "_page", "_task", "_user_id", "acked", "device", "seen", "sent")
 
-    def __init__(self, connection: Connection, user_id: str, device: str, database: Database) -> None:
+    def __init__(self, connection: Connection, user_id: str, device: str, database: Database, acked: int) -> None:
         self._connection = connection
         self._user_id = user_id
         self._database = database
@@ -51,7 +51,8 @@ class Reader:
         self._again = False
         self._page = PAGE
         self.device = device
-        self.sent = self.seen = self.acked = 0
+        self.sent = self.seen = 0
+        self.acked = acked
 
     @property
     def reading(self) -> bool:
@@ -102,11 +103,13 @@ class Reader:
         """Find the place of the connection's device, and tell the client what waits."""
         database, connection = self._database, self._connection
         standing = await database.call(database.store.standing, self._user_id, self.device, _now())
-        self.sent = self.seen = standing.acked
+        # An ack may still be on its way to the database; then the count is what is left at most.
+        self.sent = self.seen = max(standing.acked, self.acked)
+        pending = standing.pending - (self.sent - standing.acked)
         if standing.dropped:
             connection.send("inbox_dropped", {"count": standing.dropped})
-        if standing.pending:
-            connection.send("inbox", {"cursor": standing.acked, "pending": standing.pending})
+        if pending > 0:
+            connection.send("inbox", {"cursor": self.sent, "pending": pending})
 
     async def _next_page(self) -> bool:
         """Send a page; True if there is nothing behind it."""
