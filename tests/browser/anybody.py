@@ -12,6 +12,7 @@ from hubbub import Connection, Hub
 app = FastAPI()
 hub = Hub(chat=True)
 hub.attach(app)
+hub.namespace("*")
 
 
 class Name(msgspec.Struct):
