@@ -11,7 +11,7 @@ from hubbub.core.forms import TEXTS, Form
 from hubbub.core.frames import cut_reason
 from hubbub.errors import CloseCode, HubbubError, RequestError
 from hubbub.node.connection import Connection
-from hubbub.node.workers import Job
+from hubbub.servers.flushes import Flushes
 from hubbub.servers.pages import pages, serve_page
 from hubbub.servers.redaction import hide_credentials
 from hubbub.servers.takeover import takeover_of
@@ -34,6 +34,7 @@ class Endpoint:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._flushes = Flushes(hub.node.dispatcher.workers)
         hide_credentials()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +69,7 @@ class Endpoint:
             native.take(connection, handshake)
             return
         await send(accept)
-        transport = AsgiTransport(connection, receive, send, hub.node.limits.message_size)
+        transport = AsgiTransport(connection, receive, send, hub.node.limits.message_size, self._flushes)
         await transport.run(handshake)
 
 
@@ -161,7 +162,9 @@ class AsgiTransport:
 
     form: Form = TEXTS
 
-    def __init__(self, connection: Connection, receive: Receive, send: Send, message_size: int) -> None:
+    def __init__(
+        self, connection: Connection, receive: Receive, send: Send, message_size: int, flushes: Flushes
+    ) -> None:
         self.paused = False
         self._connection = connection
         self._receive = receive
@@ -178,7 +181,7 @@ class AsgiTransport:
         self._waiting = False
         self._receiving = False
         self._task: asyncio.Task[Any] | None = None
-        self._writing = _Writing(self)
+        self._flushes = flushes
         self._submitted = False
 
     async def run(self, handshake: Handshake) -> None:
@@ -196,7 +199,8 @@ class AsgiTransport:
                 raise
         finally:
             self._connection.lost(code, reason)
-            self._writing.cancel()
+            self._batch = ()
+            self._flushes.drop(self)
 
     # `contracts.Transport`
 
@@ -212,7 +216,7 @@ class AsgiTransport:
         self._connection.pause_writing()
         if not (self._receiving or self._flushing or self._submitted):
             self._submitted = True
-            self._connection.node.dispatcher.workers.submit(self._writing)
+            self._flushes.add(self)
 
     def ping(self) -> bool:
         """ASGI has no ping."""
@@ -309,16 +313,3 @@ class AsgiTransport:
             await self._flushed.wait()
         self._said = True
         await self._send({"type": "websocket.close", "code": code, "reason": cut_reason(reason)})
-
-
-class _Writing(Job):
-    """A flush by a worker, submitted again and again."""
-
-    __slots__ = ("transport",)
-
-    def __init__(self, transport: AsgiTransport) -> None:
-        super().__init__(transport.flush)
-        self.transport = transport
-
-    def done(self, result: Any, error: BaseException | None) -> None:
-        self.transport.written(self.overdue)
