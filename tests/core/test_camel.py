@@ -252,7 +252,7 @@ def test_records_are_renamed_wherever_they_are(value: Any, wire: Any) -> None:
         WHEN,
         CamelTree(1, [CamelTree(2)]),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_needs_no_change_is_the_same_object(value: Any) -> None:
     assert to_wire(value) is value

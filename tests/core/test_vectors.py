@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,6 +53,8 @@ def build_hub() -> Hub:
     hub = make_hub(limits=Limits(channels=2, inbox=3), auth=Auth(secret=SECRET), chat=True)
     hub.namespace("room", history=3)
     hub.namespace("table", max_subscribers=1)
+    hub.namespace("price", slow="latest_per_key")
+    hub.namespace("lounge", presence=True)
 
     @hub.on("order", reply="ordered")
     def order(conn: Connection, payload: Order) -> Ordered:
@@ -104,6 +107,8 @@ class Play:
         self._varies = varies
         self._real: dict[str | int, Any] = {}
         self._question: asyncio.Task[Any] | None = None
+        self._says: asyncio.Queue[Json] = asyncio.Queue()
+        self._producer: asyncio.Task[None] | None = None
 
     async def step(self, step: Json) -> None:
         """Play one step and let everything settle."""
@@ -166,6 +171,23 @@ class Play:
         assert self._question is not None
         with pytest.raises(RequestError):
             await self._question
+
+    async def _stream(self, channel: str) -> None:
+        self._producer = asyncio.create_task(self._produce(channel))
+
+    async def _say(self, **says: Any) -> None:
+        self._says.put_nowait(says)
+
+    async def _produce(self, channel: str) -> None:
+        with suppress(ZeroDivisionError):
+            async with self.hub.stream(channel) as stream:
+                while not (says := await self._says.get()).get("end"):
+                    for text in says.get("append", ()):
+                        await stream.append(text)
+                    if "update" in says:
+                        await stream.update(says["update"])
+                    if "fail" in says:
+                        raise ZeroDivisionError
 
     async def _wait(self, seconds: float) -> None:
         self.hub.node.beat(self.started + seconds)

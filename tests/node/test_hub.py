@@ -195,6 +195,8 @@ async def test_the_numbers(hub: Hub) -> None:
         "users": 1,
         "channels": 2,
         "slowConsumers": 0,
+        "droppedPublications": 0,
+        "conflated": 0,
         "handlerTimeouts": 0,
         "databases": {"inbox": True, "archive": True},
     }

@@ -147,6 +147,48 @@ async def test_what_is_published_while_the_past_is_read_comes_behind_it(hub: Hub
     assert data(transport) == [1, 2, 3, 4]
 
 
+async def test_another_life_does_not_replay_the_last_one(hub: Hub) -> None:
+    for life in ("one", "two"):
+        places = [await hub.publish("room:1", "said", [life, number]) for number in range(3)]
+        connection, transport = open_connection(hub)
+        await subscribe(connection, transport, "room:1", {"offset": places[0].offset, "epoch": places[0].epoch})
+        assert data(transport) == [[life, 1], [life, 2]]
+        assert isinstance(hub.node.broker, MemoryBroker)
+        await hub.node.broker.flush()
+
+
+async def test_what_is_too_much_to_hold_is_left_out_as_the_answer_says(hub: Hub, monkeypatch: Any) -> None:
+    monkeypatch.setattr("hubbub.node.replay.MOST_HELD", 2)
+    since = await hub.publish("room:1", "said", 0)
+    read = hub.node.broker.past
+
+    async def slow(*args: Any) -> Any:
+        past = await read(*args)
+        for number in range(1, 5):
+            await hub.publish("room:1", "said", number)
+        return past
+
+    monkeypatch.setattr(hub.node.broker, "past", slow)
+    connection, transport = open_connection(hub)
+    answer = await subscribe(connection, transport, "room:1", {"offset": since.offset, "epoch": since.epoch})
+    monkeypatch.undo()
+    past = await hub.history("room:1")
+    assert (answer["recovered"], data(transport)) == (False, [3, 4])
+    assert answer["offset"] == past.publications[2].offset
+
+
+@pytest.mark.parametrize("recover", [False, True], ids=["without recovery", "with recovery"])
+async def test_the_last_value_comes_also_to_who_was_away_too_long(hub: Hub, recover: bool) -> None:
+    hub.namespace("price", history=1, latest=True, recover=recover)
+    place_of = await hub.publish("price:eur", None, 1)
+    for price in (2, 3, 4):
+        await hub.publish("price:eur", None, price)
+    connection, transport = open_connection(hub)
+    since = {"offset": place_of.offset, "epoch": place_of.epoch}
+    answer = await subscribe(connection, transport, "price:eur", since)
+    assert (answer["recovered"], data(transport)) == (False, [4])
+
+
 async def test_a_key_is_published_once(hub: Hub) -> None:
     connection, transport = open_connection(hub)
     await subscribe(connection, transport, "room:1")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from hubbub.errors import RequestError
+
+if TYPE_CHECKING:
+    from hubbub.core.namespaces import Slow
 
 __all__ = ["Channel", "Channels", "Subscriber", "check_name"]
 
@@ -26,12 +29,13 @@ S = TypeVar("S", bound=Subscriber)
 
 
 class Channel(Generic[S]):
-    """One channel: its name and its members, oldest first."""
+    """One channel: its name, its members, oldest first, and what becomes of a slow one."""
 
-    __slots__ = ("members", "name")
+    __slots__ = ("members", "name", "slow")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, slow: Slow = "close") -> None:
         self.name = name
+        self.slow = slow
         self.members: dict[S, None] = {}
 
 
@@ -48,11 +52,11 @@ class Channels(Generic[S]):
         """The channel of this name, if anybody is subscribed."""
         return self._by_name.get(name)
 
-    def subscribe(self, member: S, name: str) -> bool:
-        """Make `member` a subscriber; False if it was one."""
+    def subscribe(self, member: S, name: str, slow: Slow = "close") -> bool:
+        """Make `member` a subscriber; False if it was one. `slow` is for a channel that did not exist."""
         channel = self._by_name.get(name)
         if channel is None:
-            channel = self._by_name[name] = Channel(name)
+            channel = self._by_name[name] = Channel(name, slow)
         elif member in channel.members:
             return False
         channel.members[member] = None

@@ -43,7 +43,7 @@ class Limits(_Positive):
         message_size: bytes of one message, also after inflating.
         parts: fragments of one message.
         depth: levels of JSON arrays and objects.
-        send_queue: bytes that wait for a slow client before it is closed with 4002.
+        send_queue: bytes that wait for a slow client; beyond it a channel's policy drops some, or 4002 closes it.
         channel_name: bytes of a channel's name.
         channels: channels one connection may be subscribed to.
         in_flight: messages of one connection accepted and not finished; reading pauses there.

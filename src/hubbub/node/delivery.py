@@ -14,47 +14,13 @@ from typing import Any
 
 from hubbub.core.channels import Channel
 from hubbub.core.forms import Form
+from hubbub.node.batch import Batch, Key, Publication
 from hubbub.node.outbox import Outbox
 
-__all__ = ["Delivery", "Publication"]
+__all__ = ["Batch", "Delivery", "Publication"]
 
 EARLY_COUNT = 32
 EARLY_BYTES = 64 * 1024
-
-
-class Publication:
-    """One message for many: its number, its JSON, and its wire data by form."""
-
-    __slots__ = ("_wire", "number", "text")
-
-    def __init__(self, number: int, text: bytes) -> None:
-        self.number = number
-        self.text = text
-        self._wire: dict[Form, Any] = {}
-
-    def wire(self, form: Form) -> Any:
-        """The data for sockets of this form, made once."""
-        data = self._wire.get(form)
-        if data is None:
-            data = self._wire[form] = form.encode(self.text)
-        return data
-
-
-class Batch:
-    """Publications that go to one set of subscribers, joined once per form."""
-
-    __slots__ = ("_data", "publications")
-
-    def __init__(self, publications: list[Publication]) -> None:
-        self.publications = publications
-        self._data: dict[Form, Any] = {}
-
-    def data(self, form: Form) -> Any:
-        """All of them as one piece of wire data."""
-        data = self._data.get(form)
-        if data is None:
-            data = self._data[form] = form.join([publication.wire(form) for publication in self.publications])
-        return data
 
 
 class Delivery:
@@ -67,8 +33,23 @@ class Delivery:
         self._start = 0
         self._bytes = 0
 
-    def note(self, channel: Channel[Outbox], text: bytes, exclude: Outbox | None = None) -> None:
-        """Take a publication for everybody who is subscribed to `channel` now, but `exclude`."""
+    def note(
+        self,
+        channel: Channel[Outbox],
+        text: bytes,
+        exclude: Outbox | None = None,
+        offset: int = 0,
+        key: Key | None = None,
+    ) -> None:
+        """Take a publication for everybody who is subscribed to `channel` now, but `exclude`.
+
+        Args:
+            channel: where it is published.
+            text: the JSON of its message.
+            exclude: who does not get it.
+            offset: its place in the channel's history, 0 without one.
+            key: what it is the latest of, where that matters.
+        """
         if exclude is not None:
             self.drain(exclude)
         if not self.noted:
@@ -76,7 +57,7 @@ class Delivery:
             asyncio.get_running_loop().call_soon(self.flush)
         self.number += 1
         self._bytes += len(text)
-        self.noted.setdefault(channel, []).append(Publication(self.number, text))
+        self.noted.setdefault(channel, []).append(Publication(self.number, text, channel, offset, key))
         if exclude is not None:
             exclude.seen = self.number
         if self.number - self._start >= EARLY_COUNT or self._bytes >= EARLY_BYTES:
@@ -88,7 +69,7 @@ class Delivery:
             publications = self._missing(outbox, self.noted)
             outbox.seen = self.number
             if publications:
-                outbox.put(Batch(publications).data(outbox.transport.form))
+                outbox.put_batch(Batch(publications))
 
     def flush(self) -> None:
         """Give everybody what is noted."""
@@ -113,15 +94,17 @@ class Delivery:
             if transport.form is not form:
                 form = transport.form
                 data = batch.data(form)
-            if outbox.held:
-                outbox.put(data)
-            else:
+            if not outbox.held:
                 transport.write(data)
+            elif batch.droppable:
+                outbox.put_batch(batch)
+            else:
+                outbox.put(data)
 
     def _rest(self, outbox: Outbox, noted: dict[Channel[Outbox], list[Publication]]) -> None:
         publications = self._missing(outbox, noted)
         if publications:
-            outbox.put(Batch(publications).data(outbox.transport.form))
+            outbox.put_batch(Batch(publications))
 
     def _missing(self, outbox: Outbox, noted: dict[Channel[Outbox], list[Publication]]) -> list[Publication]:
         """What is noted for one outbox and it has not seen, in order."""

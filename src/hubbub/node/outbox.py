@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from hubbub.core.session import UNREAD
 from hubbub.errors import CloseCode
+from hubbub.node.backlog import Backlog
 
 if TYPE_CHECKING:
     from hubbub.contracts import Transport
     from hubbub.core.channels import Channel
+    from hubbub.node.batch import Batch, Publication
     from hubbub.node.connection import Connection
 
 __all__ = ["Outbox"]
@@ -22,7 +25,8 @@ class Outbox:
     """The way out to one client, and its place in the channels it is subscribed to.
 
     While `held`, nothing is written: what is put waits in the queue. An outbox is held by a paused transport, and by
-    a cork while many messages of one read are handled.
+    a cork while many messages of one read are handled. Of what waits for a paused transport, publications may be
+    dropped, as their channels say; whatever else is put arrives.
     """
 
     __slots__ = (
@@ -32,7 +36,6 @@ class Outbox:
         "held",
         "limit",
         "queue",
-        "queued",
         "seen",
         "stalled",
         "transport",
@@ -45,12 +48,16 @@ class Outbox:
         self.limit = limit
         self.seen = seen
         self.channels: tuple[Channel[Any], ...] = ()
-        self.queue: list[Any] | None = None
-        self.queued = 0
+        self.queue: Backlog | None = None
         self.held = transport.paused
         self.stalled: int | None = None
         self.farewell: tuple[int, str] | None = None
         self.waiter: asyncio.Future[None] | None = None
+
+    @property
+    def queued(self) -> int:
+        """How much waits: bytes, or characters where the server underneath frames."""
+        return 0 if self.queue is None else self.queue.size
 
     @property
     def full(self) -> bool:
@@ -58,29 +65,39 @@ class Outbox:
         return self.held and self.transport.paused and self.queued + self.transport.buffered > CORK // 2
 
     async def room(self) -> None:
-        """Wait until it is not `full`; one task at a time."""
-        while self.full:
-            self.waiter = asyncio.get_running_loop().create_future()
-            await self.waiter
+        """Wait until it is not `full`, or the connection is no longer open."""
+        while self.full and self.connection.is_open:
+            if self.waiter is None or self.waiter.done():
+                self.waiter = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self.waiter)  # others may wait for it too
+
+    def wake(self) -> None:
+        """Let those who wait for room look again."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
 
     def put(self, data: Any) -> None:
-        """Write, or queue behind what waits; over the limit the client is closed with 4002."""
+        """Write, or queue behind what waits; over the limit something is dropped, or the client is closed with 4002."""
         if not self.held:
             self.transport.write(data)
             return
         if self.farewell is not None:
             return
         if self.queue is None:
-            self.queue = []
-        self.queue.append(data)
-        self.queued += self.transport.form.size(data)
-        if not self.transport.paused:
-            if self.queued > CORK:
-                self._write_queue()  # the cork gives way
-        elif self.queued + self.transport.buffered > self.limit:
-            self._overflow()
-        elif self.queued > CORK:
-            self.connection.hold_reading(UNREAD)  # the client must read before it may ask more
+            self.queue = Backlog(self.transport.form)
+        self.queue.add(data, self.transport.form.size(data))
+        self._check(self.queue)
+
+    def put_batch(self, batch: Batch) -> None:
+        """Put publications; those that may be dropped wait one by one."""
+        if not self.held or not batch.droppable:
+            self.put(batch.data(self.transport.form))
+        elif self.farewell is None:
+            if self.queue is None:
+                self.queue = Backlog(self.transport.form)
+            for publication in batch.publications:
+                self._add(self.queue, publication)
+            self._check(self.queue)
 
     def hold(self) -> None:
         """Queue what is put from now on."""
@@ -91,8 +108,7 @@ class Outbox:
         if self.transport.paused:
             return
         self.held, self.stalled = False, None
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        self.wake()
         if self.queue is not None:
             self._write_queue()
             if self.transport.paused:
@@ -112,11 +128,40 @@ class Outbox:
 
     def drop(self) -> None:
         """Forget what waits; nothing more is put."""
-        self.queue, self.queued = None, 0
+        self.queue = None
+
+    def _add(self, queue: Backlog, publication: Publication) -> None:
+        data = publication.wire(self.transport.form)
+        size = self.transport.form.size(data)
+        if publication.slow == "latest_per_key" and self.transport.paused:
+            self.connection.node.conflated += queue.conflate(publication, size)
+        else:
+            queue.add(data if publication.slow == "close" else publication, size)
+
+    def _check(self, queue: Backlog) -> None:
+        """See that what waits is not too much."""
+        transport = self.transport
+        if not transport.paused:
+            if queue.size > CORK:
+                self._write_queue()  # the cork gives way
+            return
+        excess = queue.size + transport.buffered - self.limit
+        if excess > 0:
+            self.connection.node.dropped_publications += queue.drop_oldest(excess)
+            if queue.size and queue.size + transport.buffered > self.limit:
+                self._overflow()
+                return
+        if queue.size > CORK:
+            self.connection.hold_reading(UNREAD)  # the client must read before it may ask more
 
     def _write_queue(self) -> None:
-        queue, self.queue, self.queued = self.queue or [], None, 0
-        self.transport.write(self.transport.form.join(queue))
+        """Write piece by piece: what the transport does not take may still be dropped."""
+        now = time.time_ns() // 1_000_000
+        while self.queue is not None and not self.transport.paused:
+            data = self.queue.take(CORK, now)
+            if not self.queue:
+                self.queue = None
+            self.transport.write(data)
 
     def _overflow(self) -> None:
         self.drop()

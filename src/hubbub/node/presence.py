@@ -1,0 +1,279 @@
+"""Who is in the channels of this node: asked, set and told.
+
+Rules of this file:
+1. A subscriber is shown the members in `subscribed`, itself among them, and is told all that changes from then on.
+2. Changes wait for the next beat and go out as one push of each kind: leave, update, join. A push has so many members
+   at most, and `count` says how many there are by then.
+3. Only those see any of it whom the app's rules let have `presence`; nobody is pushed anything where it is "hidden".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hubbub.core.envelope import encode
+from hubbub.core.leases import Leases
+from hubbub.core.presence import Entry, Member
+from hubbub.core.session import ConnectionState
+from hubbub.errors import RequestError
+from hubbub.node.batch import Batch, Publication
+
+if TYPE_CHECKING:
+    from hubbub.core.namespaces import Namespace
+    from hubbub.node.connection import Connection
+    from hubbub.node.node import Node
+    from hubbub.node.outbox import Outbox
+
+__all__ = ["MOST_ASKED", "MOST_SHOWN", "Presence", "Present"]
+
+MOST_SHOWN = 100
+"""Members in `subscribed` and in one push, at most."""
+MOST_ASKED = 1000
+"""Members in the answer to `presence`, at most."""
+MOST_STATE = 1024  # bytes of JSON
+BEATS = 4  # a second
+SLICE = 32  # channels told of in one turn of the loop
+TTL = 10.0  # seconds for which another node is believed that is not heard of
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A member of a channel, as the server sees it.
+
+    Args:
+        user_id: the user, None while anonymous.
+        connection_ids: its connections in the channel, oldest first.
+        state: what the member set.
+    """
+
+    user_id: str | None
+    connection_ids: tuple[str, ...]
+    state: Any = None
+
+
+class Presence:
+    """The presence of a node's subscribers.
+
+    Args:
+        node: whose.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.reset()
+
+    def reset(self) -> None:
+        """Have nobody."""
+        self._leases = Leases(secrets.token_urlsafe(12), TTL)
+        self._blind: dict[str, set[Connection]] = {}
+        self._due: deque[str] = deque()
+        self._beat = 0
+
+    # Subscriptions that begin and end
+
+    async def look(self, connection: Connection, namespace: Namespace, channel: str) -> bool:
+        """Whether a subscriber is shown who is there, by the app's rules."""
+        if namespace.presence is not True:
+            return False
+        try:
+            await self._node.subscriptions.permit("presence", connection, channel)
+        except RequestError:
+            return False
+        return True
+
+    def began(self, connection: Connection, namespace: Namespace, channel: str) -> None:
+        """Let a subscriber be there; again changes nothing."""
+        if namespace.presence and self._leases.get(channel, connection.id) is None:
+            self._leases.put(channel, connection.id, Entry(connection.id, connection.user_id))
+
+    def answer(self, connection: Connection, namespace: Namespace, channel: str, sees: bool) -> dict[str, Any]:
+        """What `subscribed` says of a subscriber's company; it begins to be there with it.
+
+        Args:
+            connection: the subscriber's.
+            namespace: the channel's.
+            channel: its name.
+            sees: what `look` said.
+        """
+        if not namespace.presence or connection.state is not ConnectionState.OPEN:
+            return {}
+        if not sees:
+            if namespace.presence is True:
+                self._blind.setdefault(channel, set()).add(connection)
+            self.began(connection, namespace, channel)
+            return {}
+        roster = self._leases.rosters.get(channel)
+        if roster is not None:
+            roster.show()
+        self.began(connection, namespace, channel)
+        return {"presence": self._list(channel, MOST_SHOWN)}
+
+    def ended(self, connection: Connection, channel: str) -> None:
+        """Let a connection be there no more."""
+        if self._leases.get(channel, connection.id) is not None:
+            self._leases.put(channel, connection.id, None)
+            self._see(connection, channel)
+
+    def identified(self, connection: Connection, channels: Iterable[str]) -> None:
+        """Let a connection be there as its present user, who has set nothing yet."""
+        for channel in channels:
+            if self._leases.get(channel, connection.id) is not None:
+                self._leases.put(channel, connection.id, Entry(connection.id, connection.user_id))
+
+    async def recheck(self, connection: Connection, channel: str) -> None:
+        """Ask the app again whether a subscriber may see who is there."""
+        namespace = self._node.subscriptions.find(channel)
+        if namespace.presence is not True:
+            return
+        sees = await self.look(connection, namespace, channel)
+        if self._leases.get(channel, connection.id) is None:
+            return
+        if not sees:
+            self._blind.setdefault(channel, set()).add(connection)
+        elif self._see(connection, channel):
+            connection.send("presence", {"channel": channel, **self._show(channel, MOST_SHOWN)})
+
+    # Asking and setting
+
+    async def ask(self, connection: Connection, channel: str, limit: int, count: bool) -> dict[str, Any]:
+        """Answer a client that asks who is there, or with `count` only how many.
+
+        Raises:
+            RequestError: `forbidden`, `bad_channel`, or what the app says.
+        """
+        await self._permit(connection, channel)
+        return {"channel": channel, **({"count": self.count(channel)} if count else self._show(channel, limit))}
+
+    async def set_state(self, connection: Connection, channel: str, state: bytes) -> dict[str, Any]:
+        """Make JSON part of a subscriber's member; `null` takes it back.
+
+        Raises:
+            RequestError: `forbidden`, `bad_channel`, `invalid_payload`, or what the app says.
+        """
+        if len(state) > MOST_STATE:
+            raise RequestError("invalid_payload", f"A state has {MOST_STATE} bytes at most.", "state")
+        await self._permit(connection, channel)
+        if self._leases.get(channel, connection.id) is None:
+            raise RequestError("forbidden", "Subscribe to a channel before you set a state on it.", "channel")
+        value = None if state == b"null" else state
+        self._leases.put(channel, connection.id, Entry(connection.id, connection.user_id, value, _now()))
+        return {"channel": channel, "state": msgspec.Raw(state)}
+
+    def count(self, channel: str) -> int:
+        """How many members a channel has."""
+        roster = self._leases.rosters.get(channel)
+        return 0 if roster is None else len(roster.members)
+
+    def members(self, channel: str) -> list[Present]:
+        """All members of a channel, with their connections, for the server.
+
+        Raises:
+            RequestError: `bad_channel`.
+        """
+        self._node.subscriptions.find(channel)
+        roster = self._leases.rosters.get(channel)
+        if roster is None:
+            return []
+        ids: dict[str, list[str]] = {}
+        for entry in self._leases.entries(channel):
+            ids.setdefault(entry.key, []).append(entry.connection_id)
+        return [_present(member, ids[key]) for key, member in roster.members.items()]
+
+    # Telling
+
+    def beat(self, now: float) -> None:
+        """Tell the subscribers what has changed, 4 times a second at most, `now` in monotonic seconds."""
+        beat = int(now * BEATS)
+        if beat != self._beat:
+            self._beat = beat
+            idle = not self._due
+            self._due.extend(self._leases.rosters.take_changed())
+            if idle:
+                self._tell_some()
+
+    def _tell_some(self) -> None:
+        """Tell of a few channels now and of the others in the next turn: nothing else waits long."""
+        for _ in range(min(SLICE, len(self._due))):
+            self._tell(self._due.popleft())
+        if self._due:
+            asyncio.get_running_loop().call_soon(self._tell_some)
+
+    def _tell(self, channel: str) -> None:
+        changes = self._leases.rosters.tell(channel)
+        if self._node.subscriptions.find(channel).presence is not True:
+            return
+        for type, members in (
+            ("presence_leave", changes.left),
+            ("presence_update", changes.updated),
+            ("presence_join", changes.joined),
+        ):
+            if members:
+                self._push(channel, type, members)
+
+    def _push(self, channel: str, type: str, members: list[Member]) -> None:
+        node, blind = self._node, self._blind.get(channel, ())
+        found = node.channels.get(channel)
+        late = [
+            each.outbox
+            for each in node.subscriptions.catching_up(channel)
+            if each not in blind and self._leases.get(channel, each.id) is not None
+        ]
+        if found is None and not late:
+            return
+        listed = msgspec.Raw(msgspec.json.encode(members[:MOST_SHOWN]))
+        text = encode(type, {"channel": channel, "members": listed, "count": self.count(channel)}, _now())
+        if found is not None and not blind and found.slow == "close":
+            node.delivery.note(found, text)
+        elif found is not None:
+            late += [outbox for outbox in found.members if outbox.connection not in blind]
+        self._put(late, Batch([Publication(0, text)]))
+
+    def _put(self, outboxes: Iterable[Outbox], batch: Batch) -> None:
+        for outbox in outboxes:
+            self._node.delivery.drain(outbox)
+            outbox.put(batch.data(outbox.transport.form))
+
+    # Inside
+
+    async def _permit(self, connection: Connection, channel: str) -> None:
+        await self._node.subscriptions.permit("presence", connection, channel)
+        if not self._node.subscriptions.find(channel).presence:
+            raise RequestError("forbidden", "Who is on this channel is not kept.", "channel")
+
+    def _see(self, connection: Connection, channel: str) -> bool:
+        """Take a connection out of those that see nothing; False if it was not there."""
+        blind = self._blind.get(channel)
+        if blind is None or connection not in blind:
+            return False
+        blind.remove(connection)
+        if not blind:
+            del self._blind[channel]
+        return True
+
+    def _show(self, channel: str, most: int) -> dict[str, Any]:
+        roster = self._leases.rosters.get(channel)
+        if roster is not None:
+            roster.show()
+        return self._list(channel, most)
+
+    def _list(self, channel: str, most: int) -> dict[str, Any]:
+        roster = self._leases.rosters.get(channel)
+        if roster is None:
+            return {"members": [], "count": 0}
+        return {"members": msgspec.Raw(roster.listing(most)), "count": len(roster.members)}
+
+
+def _present(member: Member, ids: list[str]) -> Present:
+    return Present(member.user_id, tuple(ids), None if member.state is None else msgspec.json.decode(member.state))
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
