@@ -86,10 +86,10 @@ class Site:
             assert (await client.next())["type"] == "welcome"
             yield client
 
-    async def http(self, method: str, path: str, **headers: str) -> str:
+    async def http(self, method: str, path: str, status: int = 200, **headers: str) -> str:
         """Make a request of the app's own routes; what it answers."""
         answer = await fetch(self._server, path, method, headers.items())
-        assert answer.status == 200
+        assert answer.status == status
         return answer.body.decode()
 
     async def cookie(self, path: str, payload: Any = None, method: str = "POST") -> str:
@@ -367,6 +367,23 @@ async def test_shop() -> None:
     assert refused["payload"]["code"] == "unauthorized"
     assert shipped["payload"] == {"channel": "order:7", "event": "shipped", "data": {"orderId": "7"}}
     assert (answer["type"], answer["payload"]) == ("chat_received", {"delivered": False})
+
+
+async def test_streaming() -> None:
+    async with example("streaming") as site, site.client() as ada:
+        assert "<title>Streaming</title>" in await site.http("GET", "/")
+        await ada.ask("subscribe", {"channel": "run:7"})
+        await site.http("POST", "/runs/7?question=why&words=3", status=202)
+        events: list[Json] = []
+        while not events or events[-1]["event"] != "end":
+            events.append((await ada.next())["payload"])
+        async with site.client() as brian:
+            await brian.ask("subscribe", {"channel": "run:7"})
+            start, end = [(await brian.next())["payload"] for _ in range(2)]
+    assert "".join(event.get("text", "") for event in events) == start["text"] == "The sea keeps "
+    assert start["data"] == {"done": 3, "of": 3}
+    assert events[-1] == end
+    assert end["reason"] == "done"
 
 
 @pytest.mark.parametrize("step", ["step1", "step2", "step3", "step4", "step5"])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from hubbub.core.credentials import read_cookies
 from hubbub.core.forms import Form
 from hubbub.core.inbox import Ack, Draft, Entry, Page, Standing, Stored
 from hubbub.core.namespaces import Namespace
-from hubbub.core.records import Record, Revocation
+from hubbub.core.records import Journal, Kept, Record, Revocation
 from hubbub.core.recovery import Past, Position, Publication
 
-__all__ = ["Broker", "BrokerReceiver", "Handshake", "Receiver", "Store", "Transport"]
+__all__ = ["Broker", "BrokerReceiver", "Handshake", "Ledger", "Receiver", "Store", "Transport"]
+
+Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Receiver(Protocol):
 
 
 class Store(Protocol):
-    """A database that keeps what must outlive a process: inboxes, the archive, revocations.
+    """A database that keeps what must outlive a process: inboxes, channels' history, the archive, revocations.
 
     Rules for every store:
     1. What a call returned is on the disk. What a call raised for may be there or not.
@@ -170,6 +173,51 @@ class Store(Protocol):
     async def revocations(self, now: int) -> list[Revocation]:
         """All that have not expired."""
 
+    # The journal: the history of channels, one process has it at a time
+
+    async def take_journal(self, owner: str, epoch: str, now: int, until: int, instead_of: str | None) -> Journal:
+        """Have the journal until a time, unless another has it by now; whose it is.
+
+        Args:
+            owner: the one that wants it; it may have it already.
+            epoch: the name of the journal's life, if it begins with this.
+            now: the time.
+            until: when another may take it.
+            instead_of: a former owner that is known to be dead.
+        """
+
+    async def keep(self, owner: str, behind: int, entries: Sequence[Kept]) -> bool:
+        """Keep publications, all or none, and nothing else behind an offset; the last is the journal's head.
+
+        Args:
+            owner: who has the journal.
+            behind: the last offset that the owner knows to be kept: what is behind it is of a write that failed.
+            entries: at most some hundred, by offset.
+
+        Returns:
+            False, and nothing was done, if another one has the journal.
+        """
+
+    async def trim(
+        self, owner: str, until: int, watermark: int, floors: Mapping[str, int], *, archived: int, forget: int
+    ) -> bool:
+        """Go on having the journal, and forget what may be forgotten.
+
+        Args:
+            owner: who has the journal.
+            until: when another may take it.
+            watermark: the journal's new one.
+            floors: offsets up to which channels have forgotten.
+            archived: the offset up to which all is in the archive.
+            forget: keys of what was published up to this time are forgotten.
+
+        Returns:
+            False, and nothing was done, if another one has the journal.
+        """
+
+    async def kept(self, behind: int, limit: int, *, archive: bool = False) -> list[Kept]:
+        """What is in the journal behind an offset, by offset; only what is for the archive, if `archive`."""
+
     # The archive
 
     async def archive(self, records: Sequence[Record], position: str) -> None:
@@ -196,6 +244,25 @@ class Store(Protocol):
         """Delete what has expired: messages, keys, revocations, devices that were not seen for `FORGET_DEVICE`."""
 
 
+class Ledger(Protocol):
+    """A store whose calls end in time, with a `StoreError` if need be: `node.database.Database`."""
+
+    @property
+    def given(self) -> bool:
+        """Whether somebody chose it."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing can be in it."""
+
+    @property
+    def store(self) -> Store:
+        """The store; `call` opens it."""
+
+    async def call(self, method: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """Call a method of `store`."""
+
+
 class BrokerReceiver(Protocol):
     """The node's side of a broker: what it is told. Plain, quick, never raises."""
 
@@ -217,8 +284,11 @@ class Broker(Protocol):
     def listen(self, receiver: BrokerReceiver) -> None:
         """Tell this receiver, from the start on; called once, first."""
 
-    async def open(self) -> None:
+    async def open(self, namespaces: Iterable[Namespace]) -> None:
         """Connect.
+
+        Args:
+            namespaces: the kinds of channels there will be.
 
         Raises:
             StoreError: it cannot be reached.
@@ -267,6 +337,14 @@ class Broker(Protocol):
 
     async def purge(self, channel: str) -> None:
         """Forget a channel's history; positions from before are good no more."""
+
+    async def unarchived(self, position: str | None, limit: int) -> tuple[list[Record], str | None]:
+        """Publications for the archive, of all channels and each in order, and the position behind the last of them.
+
+        Args:
+            position: go on behind it, and forget what is before; None is the beginning.
+            limit: how many at most.
+        """
 
     def sweep(self, now: int) -> None:
         """Forget what has expired in this process; called from time to time."""

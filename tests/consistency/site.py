@@ -20,17 +20,19 @@ __all__ = ["Site"]
 class Site:
     """The server, killed and started again."""
 
-    def __init__(self, url: str, data: Path) -> None:
+    def __init__(self, url: str, data: Path, app: str = "tests.consistency.app:app") -> None:
         self.port = free_port()
         self._url = url
         self._data = data
+        self._app = app
         self._stack: Any = None
         self.process: Process
 
     async def start(self) -> None:
         """Serve, and wait until it does."""
-        command = ("-m", "hubbub.cli", "serve", "tests.consistency.app:app", "--port", str(self.port))
-        self._stack = process(*command, HUBBUB_INBOX_URL=self._url, HUBBUB_DATA_DIR=str(self._data))
+        command = ("-m", "hubbub.cli", "serve", self._app, "--port", str(self.port))
+        url = self._url
+        self._stack = process(*command, HUBBUB_INBOX_URL=url, HUBBUB_ARCHIVE_URL=url, HUBBUB_DATA_DIR=str(self._data))
         self.process = await self._stack.__aenter__()
         await self.process.says("Stop with")
 

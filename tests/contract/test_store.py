@@ -11,7 +11,9 @@ import pytest
 
 from hubbub.contracts import Store
 from hubbub.core.inbox import FORGET_DEVICE, FORGET_KEY, MOST_DEVICES, Ack, Draft, Entry, Page, Standing
-from hubbub.core.records import Record, Revocation
+from hubbub.core.records import Journal, Kept, Record, Revocation
+from hubbub.core.recovery import Publication
+from hubbub.errors import StoreError
 from tests.contract.stores import DATABASES, Fresh, make
 
 NOW = 1_700_000_000_000
@@ -77,6 +79,21 @@ def draft(
 
 def record(offset: int, at: int, *, channel: str = "news", epoch: str = "e1") -> Record:
     return Record(channel, epoch, offset, None, b"{}", at)
+
+
+def publication(
+    offset: int, channel: str = "room:1", *, at: int = NOW, key: str | None = None, archive: bool = False
+) -> Kept:
+    return Kept(channel, Publication(offset, offset - 1, at, None, b"%d" % offset), MINUTE, key, archive)
+
+
+async def trim(store: Store, floors: dict[str, int], *, archived: int = 0, forget: int = 0, watermark: int = 0) -> bool:
+    return await store.trim("me", NEVER, watermark, floors, archived=archived, forget=forget)
+
+
+async def offsets(store: Store, *, gone: bool | None = None) -> list[int]:
+    """What is in the journal; only what its channels remember or have forgotten, if that is asked."""
+    return [each.publication.offset for each in await store.kept(0, 1000) if gone is None or each.gone is gone]
 
 
 async def put(store: Store, *drafts: Draft, cap: int = CAP) -> list[int]:
@@ -410,7 +427,102 @@ async def test_a_later_revocation_replaces(store: Store) -> None:
     assert await store.revocations(NOW) == [later]
 
 
+# The journal
+
+
+@pytest.fixture
+async def journal(store: Store) -> Store:
+    """A store whose journal is mine."""
+    await store.take_journal("me", "e1", NOW, NEVER, None)
+    return store
+
+
+async def test_one_at_a_time_has_the_journal(another: Another) -> None:
+    mine, yours = await another(), await another()
+    first = Journal("e1", 0, 0, "me", NOW + MINUTE)
+    assert await mine.take_journal("me", "e1", NOW, NOW + MINUTE, None) == first
+    assert await yours.take_journal("you", "e2", NOW, NOW + MINUTE, None) == first
+    assert await mine.take_journal("me", "e3", NOW + 1, NOW + 2 * MINUTE, None) == Journal(
+        "e1", 0, 0, "me", NOW + 2 * MINUTE
+    )
+    assert (await yours.take_journal("you", "e2", NOW + 2 * MINUTE, NEVER, None)).owner == "you"
+    assert (await mine.take_journal("me", "e1", NOW + 2 * MINUTE, NEVER, None)).owner == "you"
+
+
+async def test_several_that_want_the_journal_agree(another: Another) -> None:
+    stores = [await another() for _ in range(4)]
+    taken = (store.take_journal(f"{n}", f"e{n}", NOW, NEVER, None) for n, store in enumerate(stores))
+    assert len({(each.owner, each.epoch) for each in await asyncio.gather(*taken)}) == 1
+
+
+async def test_the_journal_of_one_that_died_is_free(store: Store) -> None:
+    await store.take_journal("me", "e1", NOW, NEVER, None)
+    assert (await store.take_journal("you", "e2", NOW, NEVER, "somebody")).owner == "me"
+    assert (await store.take_journal("you", "e2", NOW, NEVER, "me")).owner == "you"
+
+
+async def test_who_lost_the_journal_writes_nothing(journal: Store) -> None:
+    await journal.keep("me", 0, [publication(1)])
+    await journal.take_journal("you", "e2", NEVER, NEVER, None)
+    assert not await journal.keep("me", 1, [publication(2)])
+    assert not await trim(journal, {"room:1": 1})
+    assert await offsets(journal, gone=False) == [1]
+    assert (await journal.take_journal("you", "e2", NOW, NEVER, None)).head == 1
+
+
+async def test_the_journal_gives_back_what_was_kept(journal: Store) -> None:
+    full = Publication(7, 3, NOW + 1, "said", b'"x"', {"key": "k", "a.b": "$c"})
+    entries = [publication(3, archive=True), Kept("room:2", full, MINUTE, "ada\nk")]
+    assert await journal.keep("me", 0, entries)
+    assert await journal.kept(0, 10) == entries
+    assert await journal.kept(0, 1) == entries[:1]
+    assert await journal.kept(3, 10) == entries[1:]
+    assert await journal.kept(0, 10, archive=True) == entries[:1]
+    assert (await journal.take_journal("me", "e2", NOW, NEVER, None)).head == 7
+
+
+async def test_what_a_failed_write_left_is_gone_with_the_next(journal: Store) -> None:
+    await journal.keep("me", 0, [publication(1), publication(2)])
+    await journal.keep("me", 1, [publication(4)])
+    assert await offsets(journal) == [1, 4]
+
+
+async def test_the_journal_forgets_what_its_channels_do(journal: Store) -> None:
+    await journal.keep("me", 0, [publication(1), publication(2, "room:2"), publication(3), publication(4)])
+    assert await trim(journal, {"room:1": 3}, watermark=3)
+    assert await offsets(journal) == [2, 4]
+    assert (await journal.take_journal("me", "e2", NOW, NEVER, None)).watermark == 3
+
+
+async def test_the_journal_holds_what_the_archive_does_not_have(journal: Store) -> None:
+    await journal.keep("me", 0, [publication(n, archive=True) for n in (1, 2, 3)])
+    await trim(journal, {"room:1": 3}, archived=1)
+    assert (await offsets(journal, gone=True), await offsets(journal, gone=False)) == ([2, 3], [])
+    await trim(journal, {}, archived=3)
+    assert await offsets(journal) == []
+
+
+async def test_the_journal_holds_keys_for_their_time(journal: Store) -> None:
+    await journal.keep("me", 0, [publication(1, key="k"), publication(2, key="l", at=NOW + 1)])
+    await trim(journal, {"room:1": 2}, forget=NOW)
+    assert await offsets(journal, gone=True) == [2]
+
+
+async def test_a_publication_that_is_there_already_fails_with_all_of_its_batch(journal: Store) -> None:
+    await journal.keep("me", 0, [publication(1)])
+    with pytest.raises(StoreError):
+        await journal.keep("me", 1, [publication(2), publication(3), publication(1)])
+    await journal.keep("me", 1, [publication(4)])
+    assert await offsets(journal) == [1, 4]
+
+
 # The archive
+
+
+async def test_the_archive_keeps_tags(store: Store) -> None:
+    tagged = Record("news", "e1", 1, None, b"{}", NOW, {"key": "k", "a.b": "$c"})
+    await store.archive([tagged], "p")
+    assert await store.archived("news", 10) == [tagged]
 
 
 async def test_the_archive_keeps_each_record_once(store: Store) -> None:
@@ -535,6 +647,13 @@ async def test_any_text_is_data_elsewhere(store: Store, text: str) -> None:
     revocation = Revocation(f"user:{text}", NOW, NEVER)
     await store.revoke(revocation)
     assert await store.revocations(NOW) == [revocation]
+    await store.take_journal(text, text, NOW, NEVER, text)
+    entries = [Kept(text, Publication(1, 0, NOW, text, text.encode(), {text: text}), MINUTE, text)]
+    entries += [publication(2)]
+    assert await store.keep(text, 0, entries)
+    assert await store.kept(0, 10) == entries
+    assert await store.trim(text, NEVER, 0, {text: 1}, archived=0, forget=NOW)
+    assert await store.kept(0, 10) == entries[1:]
 
 
 # Many at once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -362,6 +363,52 @@ async def test_a_full_channel_takes_no_more(hub: Hub) -> None:
     second, two = open_connection(hub)
     await subscribe(first, one, "table:1")
     assert (await subscribe(second, two, "table:1"))["code"] == "channel_full"
+
+
+@pytest.mark.parametrize("channel", ["room:1", "lobby"])
+async def test_the_broker_is_asked_in_order(hub: Hub, monkeypatch: Any, channel: str) -> None:
+    told: list[str] = []
+    gate = asyncio.Event()
+
+    async def subscribe_at(channel: str) -> None:
+        told.append(f"+{channel}")
+
+    async def unsubscribe_at(channel: str) -> None:
+        await gate.wait()
+        told.append(f"-{channel}")
+
+    monkeypatch.setattr(hub.node.broker, "subscribe", subscribe_at)
+    monkeypatch.setattr(hub.node.broker, "unsubscribe", unsubscribe_at)
+    first, _ = open_connection(hub)
+    await hub.subscribe(first, channel)
+    await tick(SOON)
+    first.close()
+    await tick()
+    second, _ = open_connection(hub)
+    say(second, "subscribe", {"channel": channel})
+    await tick(SOON)
+    gate.set()
+    await tick(SOON)
+    assert (told, second.channels) == ([f"+{channel}", f"-{channel}", f"+{channel}"], [channel])
+    second.unsubscribe(channel)
+    second.subscribe(channel)
+    await tick(SOON)
+    assert len(told) == 3  # it is wanted again
+
+
+async def test_who_goes_while_the_past_is_read_leaves_nothing_at_the_broker(hub: Hub, monkeypatch: Any) -> None:
+    told: list[str] = []
+
+    async def note(channel: str) -> None:
+        told.append(channel)
+
+    monkeypatch.setattr(hub.node.broker, "unsubscribe", note)
+    connection, _ = open_connection(hub)
+    say(connection, "subscribe", {"channel": "room:1"})
+    await tick()
+    connection.close()
+    await tick(SOON)
+    assert told == ["room:1"]
 
 
 async def test_leaving_while_the_past_is_read(hub: Hub) -> None:

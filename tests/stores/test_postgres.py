@@ -121,10 +121,10 @@ async def test_the_versions_before_and_after_are_known(url: str) -> None:
     store = PostgresStore(url)
     await store.open()
     await store.close()
-    assert store.migrated == (0, 2)
+    assert store.migrated == (0, 3)
     await store.open()
     await store.close()
-    assert store.migrated == (2, 2)
+    assert store.migrated == (3, 3)
 
 
 async def refusal(url: str) -> str:

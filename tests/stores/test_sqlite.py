@@ -91,10 +91,10 @@ async def test_the_versions_before_and_after_are_known(path: Path) -> None:
     store = SqliteStore(f"sqlite:///{path}")
     await store.open()
     await store.close()
-    assert store.migrated == (0, 2)
+    assert store.migrated == (0, 3)
     await store.open()
     await store.close()
-    assert store.migrated == (2, 2)
+    assert store.migrated == (3, 3)
 
 
 async def test_a_store_that_is_not_open_says_so(store: SqliteStore) -> None:

@@ -9,12 +9,13 @@ from typing import Literal, TypedDict, get_args
 from hubbub.core.channels import check_name
 from hubbub.errors import ConfigError, RequestError
 
-__all__ = ["ANY", "Namespace", "NamespaceOptions", "Namespaces", "Publishers", "Slow"]
+__all__ = ["ANY", "Namespace", "NamespaceOptions", "Namespaces", "PresenceOption", "Publishers", "Slow"]
 
 ANY = "*"
 """The namespace of all channels that no other one has."""
 Publishers = Literal["members", "anyone", "server"]
 Slow = Literal["close", "drop_oldest", "latest_per_key"]
+PresenceOption = bool | Literal["hidden"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Namespace:
         recover: whether a client that comes back is given what it missed.
         latest: give the last publication to each new subscriber.
         durable: keep the history in the database: it outlives the process. None: where a database was chosen.
-        archive: keep every publication in the archive as well.
-        presence: know who is subscribed, and tell.
+        archive: keep every publication in the archive as well; this makes them durable.
+        presence: know who is subscribed, and tell subscribers; "hidden": tell only who asks and may.
         personal: each channel is the one of the user in its name, whose connections are subscribed by themselves.
         publish: which clients may: subscribers, anyone, or none.
         slow: what becomes of a client that does not keep up: `close` it (it comes back and recovers), `drop_oldest`
@@ -44,7 +45,7 @@ class Namespace:
     latest: bool = False
     durable: bool | None = None
     archive: bool = False
-    presence: bool = False
+    presence: PresenceOption = False
     personal: bool = False
     publish: Publishers = "members"
     slow: Slow = "close"
@@ -57,13 +58,21 @@ class Namespace:
             raise ConfigError(f"Namespace {self.name}: give numbers above 0 (history may be 0: none).")
         if self.publish not in get_args(Publishers) or self.slow not in get_args(Slow):
             raise ConfigError(f"Namespace {self.name}: publish is one of {Publishers}, slow one of {Slow}.")
+        if self.presence not in (True, False, "hidden"):
+            raise ConfigError(f'Namespace {self.name}: presence is True, False or "hidden".')
         if not self.history and (self.latest or self.durable or self.archive):
             raise ConfigError(f"Namespace {self.name}: latest, durable and archive need a history.")
+        if self.archive and self.durable is False:
+            raise ConfigError(f"Namespace {self.name}: archive=True is durable; leave durable=False out.")
 
     @property
     def remembers(self) -> bool:
         """Whether its channels have a history."""
         return self.history > 0
+
+    def outlives(self, chosen: bool) -> bool:
+        """Whether their history outlives the process; `chosen` says whether somebody chose a database."""
+        return self.history > 0 and (self.archive or (chosen if self.durable is None else self.durable))
 
 
 class NamespaceOptions(TypedDict, total=False):
@@ -75,7 +84,7 @@ class NamespaceOptions(TypedDict, total=False):
     latest: bool
     durable: bool | None
     archive: bool
-    presence: bool
+    presence: PresenceOption
     personal: bool
     publish: Publishers
     slow: Slow

@@ -17,10 +17,13 @@ from typing import NamedTuple
 
 from hubbub.core.wheel import Wheel
 
-__all__ = ["Memory", "Past", "Position", "Publication", "Window"]
+__all__ = ["DEDUPE", "Memory", "Past", "Position", "Publication", "Window"]
 
 WIDTH = 1.0
 MOST_KEYS = 100_000
+DEDUPE = 120.0
+"""Seconds for which an idempotency key is known."""
+MOST = 1 << 62
 
 
 class Position(NamedTuple):
@@ -109,7 +112,7 @@ class Memory:
         step: gives the distance to the next offset, 1 or more.
     """
 
-    def __init__(self, epoch: str, *, dedupe: float = 120.0, step: Callable[[], int] = lambda: 1) -> None:
+    def __init__(self, epoch: str, *, dedupe: float = DEDUPE, step: Callable[[], int] = lambda: 1) -> None:
         self.epoch = epoch
         self.counter = 0
         self.watermark = 0
@@ -117,10 +120,13 @@ class Memory:
         self._step = step
         self._windows: dict[str, Window] = {}
         self._keys: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
-        self._ends: Wheel[str] = Wheel(WIDTH)
+        self._ends: Wheel[tuple[str, Window]] = Wheel(WIDTH)
 
     def __len__(self) -> int:
         return len(self._windows)
+
+    def __contains__(self, channel: str) -> bool:
+        return channel in self._windows
 
     def known(self, channel: str, key: str, now: int) -> int | None:
         """The offset of the publication that had this key, if it is not too long ago."""
@@ -153,11 +159,12 @@ class Memory:
             idempotency: the publisher's name for it, to be asked for by `known`.
             tags: see `Publication`.
         """
+        # What `place` and `remember` do, in one step: this is the way of every publication in memory.
         self.counter += self._step()
         window = self._windows.get(channel)
         if window is None:
             window = self._windows[channel] = Window(self.watermark, ttl)
-            self._ends.add(channel, now / 1000 + ttl)
+            self._ends.add((channel, window), now / 1000 + ttl)
         last = window.publications[-1] if window.publications else None
         at = now if last is None else max(now, last.published_at)
         previous = window.floor if last is None else last.offset
@@ -166,6 +173,34 @@ class Memory:
         if idempotency is not None:
             self.note_key(channel, idempotency, publication.offset, now)
         return publication
+
+    def place(self, channel: str, now: int) -> tuple[int, int]:
+        """The offset before a channel's next publication, and the time of that, which does not go back."""
+        window = self._windows.get(channel)
+        if window is None:
+            return self.watermark, now
+        if not window.publications:
+            return window.floor, now
+        last = window.publications[-1]
+        return last.offset, max(now, last.published_at)
+
+    def remember(self, channel: str, publication: Publication, size: int, ttl: float) -> int | None:
+        """Take in a publication that has its place, the channel's last; the floor, if that rose."""
+        window = self._windows.get(channel)
+        if window is None:
+            window = self._windows[channel] = Window(publication.previous, ttl)
+            self._ends.add((channel, window), publication.published_at / 1000 + ttl)
+        floor, window.ttl = window.floor, ttl
+        window.add(publication, size)
+        self.counter = publication.offset
+        return window.floor if window.floor != floor else None
+
+    def restore(self, channel: str, publication: Publication, ttl: float) -> None:
+        """Take in a publication of an earlier life of this process, the channel's last so far."""
+        window = self._windows.get(channel)
+        while window is not None and window.publications and window.publications[-1].offset > publication.previous:
+            window.publications.pop()  # what failed half-way: the one behind it knows nothing of it
+        self.remember(channel, publication, MOST, ttl)
 
     def note_key(self, channel: str, key: str, offset: int, now: int) -> None:
         """Know an idempotency key for a while."""
@@ -188,25 +223,29 @@ class Memory:
         complete = since.epoch == self.epoch and floor <= since.offset <= self.counter
         return Past(found[:limit] if complete else [], Position(head, self.epoch), complete)
 
-    def purge(self, channel: str) -> None:
-        """Forget a channel's past; no position from before is good any more."""
-        self.counter += self._step()
-        self._windows.pop(channel, None)
+    def purge(self, channel: str, at: int | None = None) -> None:
+        """Forget a channel's past; no position from before, or from before the offset `at`, is good any more."""
+        self.counter = self.counter + self._step() if at is None else at
+        window = self._windows.pop(channel, None)
+        if window is not None:
+            window.publications.clear()  # the wheel has it for some time yet
         self.watermark = self.counter
 
     def flush(self, epoch: str) -> None:
         """Forget everything and begin a new life."""
         self.__init__(epoch, dedupe=self._dedupe / 1000, step=self._step)  # type: ignore[misc]  # born again
 
-    def sweep(self, now: int) -> None:
-        """Drop the windows in which everything has expired."""
-        for channel in self._ends.turn(now / 1000):
-            window = self._windows.get(channel)
-            if window is None:
+    def sweep(self, now: int) -> list[tuple[str, int]]:
+        """Drop the windows in which everything has expired; the channels that forgot something, and their floors."""
+        forgot = []
+        for channel, window in self._ends.turn(now / 1000):
+            if self._windows.get(channel) is not window:
                 continue
             window.expire(now)
+            forgot.append((channel, window.floor))
             if window.publications:
-                self._ends.add(channel, window.publications[0].published_at / 1000 + window.ttl)
+                self._ends.add((channel, window), window.publications[0].published_at / 1000 + window.ttl)
             else:
                 self.watermark = max(self.watermark, window.floor)
                 del self._windows[channel]
+        return forgot

@@ -26,7 +26,7 @@ __all__ = ["Access", "Action", "Lease", "Rules"]
 
 logger = logging.getLogger("hubbub.access")
 
-Action = Literal["subscribe", "publish", "history", "presence"]
+Action = Literal["subscribe", "publish", "history", "presence", "cancel"]
 PARAMETER = re.compile(r"\{(\w+)\}")
 FORBIDDEN = "You may not do that on this channel."
 
@@ -36,7 +36,7 @@ class Access:
     """What somebody wants of a channel.
 
     Args:
-        action: to subscribe, publish, or read the history (recovery and archive too) or presence.
+        action: to subscribe, publish, read the history (recovery and archive too) or presence, or cancel a stream.
         channel: the channel's name.
         connection: who asks.
     """

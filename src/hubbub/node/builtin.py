@@ -11,6 +11,7 @@ from hubbub.core.namespaces import Namespace
 from hubbub.core.recovery import Position
 from hubbub.errors import RequestError
 from hubbub.node.connection import Connection
+from hubbub.node.presence import MOST_ASKED, MOST_SHOWN
 from hubbub.node.replay import describe_publication
 from hubbub.node.routing import Route, payload_decoder
 from hubbub.node.subscriptions import PAGE
@@ -18,9 +19,21 @@ from hubbub.node.subscriptions import PAGE
 if TYPE_CHECKING:
     from hubbub.node.node import Node
 
-__all__ = ["AckCursor", "ChannelName", "ClientPublish", "HistoryQuery", "InboxQuery", "Since", "Subscribe", "install"]
+__all__ = [
+    "AckCursor",
+    "Cancel",
+    "ChannelName",
+    "ClientPublish",
+    "HistoryQuery",
+    "InboxQuery",
+    "PresenceQuery",
+    "Since",
+    "Subscribe",
+    "install",
+]
 
 NULL = msgspec.Raw(b"null")
+NOTHING = msgspec.Raw(b"")
 ShortText = Annotated[str, msgspec.Meta(max_length=255)]
 MOST_MESSAGES = 300
 
@@ -55,12 +68,30 @@ class ClientPublish(msgspec.Struct):
     tags: Annotated[dict[ShortText, ShortText], msgspec.Meta(max_length=16)] | None = None
 
 
+class Cancel(msgspec.Struct):
+    """The payload of `cancel`."""
+
+    channel: str
+    id: ShortText | None = None
+
+
 class HistoryQuery(msgspec.Struct):
     """The payload of `history`."""
 
     channel: str
     since: Since | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE)] = PAGE
+    archive: bool = False
+    start: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = msgspec.field(default=0, name="from")
+
+
+class PresenceQuery(msgspec.Struct):
+    """The payload of `presence`: with a `state` it is set, without one it is asked who is there, or how many."""
+
+    channel: str
+    state: msgspec.Raw = NOTHING
+    count: bool = False
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_ASKED)] = MOST_SHOWN
 
 
 class AckCursor(msgspec.Struct):
@@ -78,13 +109,14 @@ class InboxQuery(msgspec.Struct):
 
 def install(node: Node) -> None:
     """Give a node its built-in types."""
-    node.dispatcher.urgent.update(ping=_ping, ack=_ack, response=_response, error=_response)
+    node.dispatcher.urgent.update(ping=_ping, ack=_ack, cancel=_cancel, response=_response, error=_response)
     for type, function, reply, auth in (
         ("echo", _echo, "echo_response", False),
         ("subscribe", _subscribe, "subscribed", False),
         ("unsubscribe", _unsubscribe, "unsubscribed", False),
         ("publish", _publish, "published", False),
         ("history", _history, "history", False),
+        ("presence", _presence, "presence", False),
         ("inbox", _inbox, "inbox", True),
     ):
         node.dispatcher.routes[type] = Route.build(type, function, reply=reply, auth=auth, thread=False)
@@ -108,6 +140,15 @@ def _ack(connection: Connection, message: Incoming) -> None:
 async def _inbox(connection: Connection, payload: InboxQuery | None) -> dict[str, Any]:
     query = payload or InboxQuery()
     return await connection.node.inbox.pending(connection, query.after, query.limit)
+
+
+def _cancel(connection: Connection, message: Incoming) -> None:
+    """Not behind the handler that may be what is to be cancelled."""
+    try:
+        wanted = _read_cancel(message.payload)
+        connection.node.streams.cancel(connection, wanted.channel, wanted.id, message.id)
+    except RequestError as error:
+        connection.send_error(error, message.id)
 
 
 def _echo(connection: Connection, payload: msgspec.Raw) -> msgspec.Raw:
@@ -145,6 +186,8 @@ async def _publish(connection: Connection, payload: ClientPublish) -> dict[str, 
 
 async def _history(connection: Connection, payload: HistoryQuery) -> dict[str, Any]:
     channel, since = payload.channel, _position(payload.since)
+    if payload.archive:
+        return await connection.node.archiver.ask(connection, channel, payload.limit, since, payload.start)
     past = await connection.node.subscriptions.past(connection, channel, since, payload.limit)
     publications = [describe_publication(publication) for publication in past.publications]
     return {
@@ -156,6 +199,13 @@ async def _history(connection: Connection, payload: HistoryQuery) -> dict[str, A
     }
 
 
+async def _presence(connection: Connection, payload: PresenceQuery) -> dict[str, Any]:
+    presence, state = connection.node.presence, bytes(payload.state)
+    if state:
+        return await presence.set_state(connection, payload.channel, state)
+    return await presence.ask(connection, payload.channel, payload.limit, payload.count)
+
+
 def _position(since: Since | None) -> Position | None:
     return None if since is None else Position(since.offset, since.epoch)
 
@@ -164,4 +214,4 @@ def _describe(namespace: Namespace, place: Position) -> dict[str, Any]:
     return {"offset": place.offset, "epoch": place.epoch} if namespace.remembers else {}
 
 
-_read_ack = payload_decoder(AckCursor)
+_read_ack, _read_cancel = payload_decoder(AckCursor), payload_decoder(Cancel)

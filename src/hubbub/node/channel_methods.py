@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from hubbub.core.namespaces import Namespace, NamespaceOptions
+from hubbub.core.records import Record
 from hubbub.core.recovery import Past, Position
+from hubbub.node.presence import Present
 from hubbub.node.receipt import Receipt
 from hubbub.node.routing import Handler
+from hubbub.node.streams import KEPT, LIMIT, PATIENCE, Stream
 
 if TYPE_CHECKING:
     from hubbub.node.connection import Connection
@@ -48,8 +51,8 @@ class ChannelMethods:
     def channel(self, pattern: str) -> Callable[[F], F]:
         """Decide who may do what on some channels, by `f(access, **parameters)`; `doc:{id}` has the parameter `id`.
 
-        The function is asked before a client subscribes, publishes, or reads history or presence. It returns True,
-        False, or a `Lease`: yes, and ask me again then. It is plain or `async def`.
+        The function is asked before a client subscribes, publishes, reads history or presence, or cancels a
+        stream. It returns True, False, or a `Lease`: yes, and ask me again then. It is plain or `async def`.
 
         Args:
             pattern: a channel's name with parameters in braces; their types are the function's annotations.
@@ -99,6 +102,27 @@ class ChannelMethods:
         """What a channel remembers: the latest publications, or those behind a position."""
         node = self._here()
         return await node.broker.past(node.subscriptions.find(channel), channel, since, limit, _now())
+
+    async def archived(
+        self, channel: str, limit: int = 100, *, after: Position | None = None, since: int = 0
+    ) -> list[Record]:
+        """Publications of a channel with an archive, oldest first; all that were published before are there.
+
+        Args:
+            channel: its name.
+            limit: how many at most.
+            after: go on behind the publication of this offset and epoch: the last one of the page before.
+            since: when the first was published, or later, in milliseconds since 1970.
+
+        Raises:
+            RequestError: `bad_channel`: not a channel, or one without an archive.
+            StoreError: the database is out of reach.
+        """
+        return await self._here().archiver.read(channel, limit, after, since)
+
+    async def presence(self, channel: str) -> list[Present]:
+        """Who is subscribed to a channel whose namespace keeps presence, oldest first, with their connections."""
+        return self._here().presence.members(channel)
 
     async def purge(self, channel: str) -> None:
         """Forget a channel's history; clients that come back are told that it is not complete."""
@@ -166,6 +190,26 @@ class ChannelMethods:
         found = node.channels.get(channel)
         count = 0 if found is None else len(found.members)
         return Receipt(count, False, None, *(place if namespace.remembers else ()))
+
+    def stream(self, channel: str, *, limit: int = LIMIT, ttl: float = KEPT, patience: float = PATIENCE) -> Stream:
+        """Tell subscribers something that grows: `async with hub.stream("run:42") as s: await s.append("Hi")`.
+
+        Who comes late, or comes back, gets all there is so far, then goes on live. A subscriber may `cancel`: the block
+        ends by `CancelledError`, which does not leave it. It lives in this process, and ends with it.
+
+        Args:
+            channel: the channel's name; its namespace must be declared.
+            limit: bytes of JSON of all its text and its latest progress.
+            ttl: seconds for which who comes late still gets it behind its end.
+            patience: seconds that the producer waits for one subscriber that reads slowly, in all.
+
+        Raises:
+            RequestError: `bad_channel`.
+            UsageError: on `async with`: a stream is running on this channel, or the hub stops.
+        """
+        node = self._here()
+        node.subscriptions.find(channel)
+        return Stream(node, channel, limit, ttl, patience)
 
     def _connections(self, who: Connection | str) -> list[Connection]:
         return list(self._here().registry.of_user(who)) if isinstance(who, str) else [who]

@@ -93,7 +93,7 @@ class Hub(ChannelMethods):
             required=require_auth,
             patience=times.authenticate,
         )
-        broker = _resolve(BROKERS["memory"])()
+        broker = _resolve(BROKERS["memory"])(kept["archive"])
         self.node = Node(limits or Limits(), times, kept, gate, broker, per_device=inbox == "per_device")
         if chat:
             chatting.install(self)
@@ -341,6 +341,8 @@ class Hub(ChannelMethods):
             "users": len(node.registry.users()),
             "channels": len(node.channels),
             "slowConsumers": node.slow_consumers,
+            "droppedPublications": node.dropped_publications,
+            "conflated": node.conflated,
             "handlerTimeouts": node.timed_out,
             "loopLagMs": round(node.lag * 1000, 1),
             "databases": {role: database.healthy for role, database in node.databases.items()},

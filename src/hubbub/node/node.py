@@ -14,6 +14,7 @@ from hubbub.core.limits import Limits, Timeouts
 from hubbub.core.registry import Registry
 from hubbub.core.session import ConnectionState
 from hubbub.errors import CloseCode, UsageError
+from hubbub.node.archiver import Archiver
 from hubbub.node.auth import AUTHENTICATE, Gate, describe
 from hubbub.node.builtin import install
 from hubbub.node.delivery import Delivery
@@ -21,7 +22,9 @@ from hubbub.node.dispatch import Dispatcher
 from hubbub.node.expiry import Expiry
 from hubbub.node.heartbeat import Heartbeat
 from hubbub.node.inbox import Inbox
+from hubbub.node.presence import Presence
 from hubbub.node.publishing import Publishing
+from hubbub.node.streams import Streams
 from hubbub.node.subscriptions import Subscriptions
 from hubbub.node.undelivered import Undelivered
 
@@ -35,6 +38,7 @@ __all__ = ["Node"]
 
 WELCOME = "Connected."
 LAST_WRITES = 1.0  # seconds for what is being stored then
+LAST_WORDS = 1.0  # seconds for streams to end
 LAST_HOOKS = 1.0  # seconds for the close hooks of those that were cut at the end of the time
 
 
@@ -58,9 +62,12 @@ class Node:
         self.broker = broker
         self.publishing = Publishing(self)
         self.subscriptions = Subscriptions(self)
+        self.presence = Presence(self)
+        self.streams = Streams(self)
         broker.listen(self.publishing)
         self.inbox = Inbox(self, databases["inbox"], per_device)
         self.undelivered = Undelivered(self, databases["inbox"])
+        self.archiver = Archiver(self, databases["archive"])
         # How often we look at the clock; a loop held longer than this shows in `lag`.
         self.width = min(0.25, timeouts.ping, timeouts.pong, timeouts.close, timeouts.handler)
         self.dispatcher = Dispatcher(self)
@@ -70,6 +77,8 @@ class Node:
         self.closing = False
         self.stopped = False
         self.slow_consumers = 0
+        self.dropped_publications = 0
+        self.conflated = 0
         self.timed_out = 0
         self.lag = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -87,7 +96,10 @@ class Node:
         self.dispatcher.workers.reset()
         self.inbox.reset()
         self.subscriptions.reset()
+        self.presence.reset()
+        self.streams.reset()
         self.undelivered.reset()
+        self.archiver.reset()
         self.ready = False
         self._open: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -130,7 +142,7 @@ class Node:
         for database in set(self.databases.values()):
             if not database.empty:
                 await database.open()
-        await self.broker.open()
+        await self.broker.open(self.subscriptions.namespaces)
         await self.gate.revocations.ready()
         self.ready = True
 
@@ -146,6 +158,7 @@ class Node:
             raise UsageError("A handler cannot wait for its own end: write `asyncio.create_task(hub.shutdown())`.")
         self.closing = True
         deadline = loop.time() + timeout
+        await self.streams.stop(min(deadline, loop.time() + LAST_WORDS))
         for connection in list(self._open):
             connection.close(CloseCode.GOING_AWAY, "the server stops")
         try:
@@ -167,6 +180,7 @@ class Node:
         self.undelivered.stop()
         await self.inbox.stop(deadline)
         self.subscriptions.stop()
+        await self.archiver.stop()
         await self.broker.close()
         await asyncio.gather(*(database.close() for database in set(self.databases.values())))
         self.gate.revocations.forget()
@@ -198,7 +212,10 @@ class Node:
         self.dispatcher.workers.expire(now, self.timeouts.handler)
         self.inbox.beat()
         self.undelivered.beat(now)
+        self.archiver.beat(now)
         self.subscriptions.beat(now)
+        self.presence.beat(now)
+        self.streams.beat(now)
         self.broker.sweep(time.time_ns() // 1_000_000)
 
     # The life of a connection
@@ -253,6 +270,7 @@ class Node:
         if connection.outbox is not None:
             self.delivery.everyone.members.pop(connection.outbox, None)
             self.subscriptions.left(connection)
+            connection.outbox.wake()
             self.heartbeat.watch_closing(connection, monotonic())
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:

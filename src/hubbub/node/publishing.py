@@ -17,6 +17,7 @@ from hubbub.node.replay import message_text
 
 if TYPE_CHECKING:
     from hubbub.core.namespaces import Namespace
+    from hubbub.node.batch import Key
     from hubbub.node.node import Node
 
 __all__ = ["Listener", "Publishing"]
@@ -84,7 +85,8 @@ class Publishing:
         node = self._node
         found = node.channels.get(channel)
         if found is not None:
-            node.delivery.note(found, message_text(channel, publication))
+            key = _latest_of(publication) if found.slow == "latest_per_key" else None
+            node.delivery.note(found, message_text(channel, publication), None, publication.offset, key)
         node.subscriptions.published(channel, publication)
         if self._listeners:
             self._tell(channel, publication)
@@ -100,6 +102,11 @@ class Publishing:
                     listener(channel, msgspec.json.decode(publication.data))
                 except Exception:
                     logger.exception("the listener for %r failed", pattern.pattern)
+
+
+def _latest_of(publication: Publication) -> Key:
+    tag = None if publication.tags is None else publication.tags.get("key")
+    return (None, publication.event) if tag is None else (tag, None)
 
 
 def _check_key(key: str) -> str:

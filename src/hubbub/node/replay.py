@@ -10,6 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hubbub.core.envelope import encode
-from hubbub.core.recovery import Publication
+from hubbub.core.recovery import Position, Publication
 from hubbub.core.session import ConnectionState
 from hubbub.errors import CloseCode
 from hubbub.node.delivery import Batch
@@ -30,7 +31,7 @@ __all__ = ["CatchUp", "Replays", "describe_publication", "message_text"]
 
 MOST_HELD = 1024
 CHUNK = 64
-Key = tuple[str, int, int]
+Key = tuple[str, str, int, int]
 
 
 class Body(msgspec.Struct, omit_defaults=True, gc=False):
@@ -65,26 +66,25 @@ class CatchUp:
     """One subscriber that is not yet at the present.
 
     Attributes:
-        held: the live publications that came meanwhile.
-        overflowed: whether there were too many to hold.
+        held: the last of the live publications that came meanwhile.
+        dropped: the offset of the last one before those, where there were too many.
         closed: whether it is no longer wanted.
     """
 
-    __slots__ = ("channel", "closed", "connection", "held", "overflowed")
+    __slots__ = ("channel", "closed", "connection", "dropped", "held")
 
     def __init__(self, connection: Connection, channel: str) -> None:
         self.connection = connection
         self.channel = channel
-        self.held: list[Publication] = []
-        self.overflowed = False
+        self.held: deque[Publication] = deque()
+        self.dropped = 0
         self.closed = False
 
     def hold(self, publication: Publication) -> None:
         """Keep one for later."""
-        if len(self.held) >= MOST_HELD:
-            self.overflowed = True
-        else:
-            self.held.append(publication)
+        self.held.append(publication)
+        if len(self.held) > MOST_HELD:
+            self.dropped = self.held.popleft().offset
 
 
 class Replays:
@@ -99,7 +99,7 @@ class Replays:
         self._batches: dict[Key, Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def open_soon(self, catch_up: CatchUp, missed: Sequence[Publication], head: int) -> None:
+    def open_soon(self, catch_up: CatchUp, missed: Sequence[Publication], head: Position) -> None:
         """Send what was missed and what came meanwhile, then go live, all behind the answer."""
         asyncio.get_running_loop().call_soon(self._open, catch_up, missed, head)
 
@@ -112,44 +112,45 @@ class Replays:
         for task in self._tasks:
             task.cancel()
 
-    def _open(self, catch_up: CatchUp, missed: Sequence[Publication], head: int) -> None:
+    def _open(self, catch_up: CatchUp, missed: Sequence[Publication], head: Position) -> None:
         if catch_up.closed or catch_up.connection.state is not ConnectionState.OPEN:
             return
         if len(missed) <= CHUNK and not catch_up.connection.outbox.full:
-            self._put(catch_up, missed)
+            self._put(catch_up, missed, head.epoch)
             self._finish(catch_up, head)
             return
         task = asyncio.get_running_loop().create_task(self._send_slowly(catch_up, missed, head), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _send_slowly(self, catch_up: CatchUp, missed: Sequence[Publication], head: int) -> None:
+    async def _send_slowly(self, catch_up: CatchUp, missed: Sequence[Publication], head: Position) -> None:
         """Send a long past as fast as the client reads it."""
         connection = catch_up.connection
         for start in range(0, len(missed), CHUNK):
-            self._put(catch_up, missed[start : start + CHUNK])
+            self._put(catch_up, missed[start : start + CHUNK], head.epoch)
             while connection.outbox.full and not catch_up.closed:
                 await connection.outbox.room()
             if catch_up.closed or connection.state is not ConnectionState.OPEN:
                 return
-        if catch_up.overflowed:
+        if catch_up.dropped > head.offset:
             connection.close(CloseCode.SLOW_CONSUMER, "read its past too slowly")
         else:
             self._finish(catch_up, head)
 
-    def _finish(self, catch_up: CatchUp, head: int) -> None:
-        self._put(catch_up, [publication for publication in catch_up.held if publication.offset > head])
+    def _finish(self, catch_up: CatchUp, head: Position) -> None:
+        held = [publication for publication in catch_up.held if publication.offset > head.offset]
+        self._put(catch_up, held, head.epoch)
         if not catch_up.closed:
             self._join(catch_up)
 
-    def _put(self, catch_up: CatchUp, publications: Sequence[Publication]) -> None:
+    def _put(self, catch_up: CatchUp, publications: Sequence[Publication], epoch: str) -> None:
         if publications:
             outbox = catch_up.connection.outbox
             catch_up.connection.node.delivery.drain(outbox)
-            outbox.put(self._batch(catch_up.channel, publications).data(outbox.transport.form))
+            outbox.put(self._batch(catch_up.channel, epoch, publications).data(outbox.transport.form))
 
-    def _batch(self, channel: str, publications: Sequence[Publication]) -> Batch:
-        key = (channel, publications[0].offset, publications[-1].offset)
+    def _batch(self, channel: str, epoch: str, publications: Sequence[Publication]) -> Batch:
+        key = (channel, epoch, publications[0].offset, publications[-1].offset)
         batch = self._batches.get(key)
         if batch is None:
             texts = [Noted(0, message_text(channel, publication)) for publication in publications]

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterable
 from contextvars import Context
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from hubbub.core.namespaces import Namespace, Namespaces
 from hubbub.core.recovery import Past, Position
 from hubbub.core.session import ConnectionState
 from hubbub.core.wheel import Wheel
-from hubbub.errors import RequestError
+from hubbub.errors import RequestError, StoreError
 from hubbub.node.access import Access, Action, Lease, Rules
+from hubbub.node.interest import Interest
 from hubbub.node.replay import CatchUp, Replays
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Subscriptions:
     def reset(self) -> None:
         """Have nobody."""
         self.replays = Replays(self._go_live)
+        self._interest = Interest(lambda: self._node.broker, self._wants)
         self._catch_ups: dict[str, dict[Connection, CatchUp]] = {}
         self._waiting: dict[Connection, set[str]] = {}
         self._leases: Wheel[tuple[str, str]] = Wheel(1.0)
@@ -103,9 +106,12 @@ class Subscriptions:
         if self.has(connection, channel):
             return {"channel": channel}
         if not namespace.remembers:
-            await self._begin(channel)
-            self.join(connection, channel)
-            return {"channel": channel}
+            sees = await self._node.presence.look(connection, namespace, channel)
+            await self._interest.begin(channel)
+            present = self._node.presence.answer(connection, namespace, channel, sees)
+            if not self.join(connection, channel):
+                self._lose_interest(channel)
+            return {"channel": channel, **present}
         return await self._replay(connection, namespace, channel, since)
 
     async def _replay(
@@ -115,21 +121,33 @@ class Subscriptions:
         self._catch_ups.setdefault(channel, {})[connection] = catch_up
         self._waiting.setdefault(connection, set()).add(channel)
         try:
-            await self._begin(channel)
+            sees = await self._node.presence.look(connection, namespace, channel)
+            await self._interest.begin(channel)
             wanted = since if namespace.recover else None
-            past = await self._node.broker.past(namespace, channel, wanted, PAGE if wanted else 1, _now())
+            past, recovered = await self._missed(namespace, channel, wanted)
         except BaseException:
             self._close(catch_up)
             raise
         if connection.state is not ConnectionState.OPEN:
             self._close(catch_up)
-        recovered = wanted is not None and past.complete and _reaches_head(past) and not catch_up.overflowed
-        missed = past.publications if recovered or (namespace.latest and not wanted) else []
-        if catch_up.overflowed:
-            catch_up.held.clear()
-        self.replays.open_soon(catch_up, missed, past.head.offset)
-        offset, epoch = past.head
-        return {"channel": channel, "offset": offset, "epoch": epoch, "recovered": recovered}
+        head, missed = past.head, past.publications
+        if catch_up.dropped > head.offset:
+            head, missed, recovered = head._replace(offset=catch_up.dropped), [], False
+        self.replays.open_soon(catch_up, missed, head)
+        offset, epoch = head
+        present = self._node.presence.answer(connection, namespace, channel, sees)
+        return {"channel": channel, "offset": offset, "epoch": epoch, "recovered": recovered, **present}
+
+    async def _missed(self, namespace: Namespace, channel: str, since: Position | None) -> tuple[Past, bool]:
+        """What a new subscriber is sent of the past, and whether that is all it missed."""
+        broker = self._node.broker
+        if since is not None:
+            past = await broker.past(namespace, channel, since, PAGE, _now())
+            if past.complete and _reaches_head(past):
+                return past, True
+        if since is None or namespace.latest:
+            past = await broker.past(namespace, channel, None, 1, _now())
+        return past if namespace.latest else replace(past, publications=[]), False
 
     def _go_live(self, catch_up: CatchUp) -> None:
         """Join when the past is on its way."""
@@ -141,9 +159,10 @@ class Subscriptions:
         if connection.state is ConnectionState.OPEN:
             self._node.delivery.drain(connection.outbox)  # which may be one message too many
         if connection.state is not ConnectionState.OPEN:
+            self._node.presence.ended(connection, channel)  # it began with the answer
             return False
         first = self._node.channels.get(channel) is None
-        if not self._node.channels.subscribe(connection.outbox, channel):
+        if not self._node.channels.subscribe(connection.outbox, channel, self.find(channel).slow):
             return False
         self._began(connection, channel, first)
         return True
@@ -180,6 +199,7 @@ class Subscriptions:
         """Exchange the personal channels of the user before for those of the present one."""
         if connection.state is not ConnectionState.OPEN:
             return
+        self._node.presence.identified(connection, (*connection.channels, *self._waiting.get(connection, ())))
         for namespace in self.namespaces.personal():
             if before is not None:
                 self.remove(connection, f"{namespace.name}:{before}")
@@ -189,7 +209,7 @@ class Subscriptions:
     async def _give_personal(self, connection: Connection, channel: str) -> None:
         try:
             await self.give(connection, channel)
-        except RequestError as error:
+        except (RequestError, StoreError) as error:
             logger.warning("no personal channel for %r: %s", connection, error)
 
     # Leaving
@@ -205,32 +225,39 @@ class Subscriptions:
         if self._node.channels.unsubscribe(connection.outbox, channel):
             self._ended(connection, channel)
             return True
+        self._node.presence.ended(connection, channel)
         return catch_up is not None
 
     def left(self, connection: Connection) -> None:
         """End all subscriptions of a connection that says goodbye."""
         for channel in list(self._waiting.get(connection, ())):
             self._close(self._catch_ups[channel][connection])
+            self._node.presence.ended(connection, channel)
         for channel in self._node.channels.leave_all(connection.outbox):
             self._ended(connection, channel)
 
     def _began(self, connection: Connection, channel: str, first: bool) -> None:
         """Take note of a subscription; `first` on this node."""
+        self._node.presence.began(connection, self.find(channel), channel)
+        self._node.streams.joined(connection, channel)
         hooks = self._node.dispatcher.hooks
         if first:
             hooks.tell("occupied", channel)
+            if channel not in self._interest:
+                self._spawn(self._interest.begin(channel))
         if "subscribe" in hooks:
             hooks.run("subscribe", connection, channel)
 
     def _ended(self, connection: Connection, channel: str) -> None:
         """Take note of the end of a subscription."""
+        self._node.presence.ended(connection, channel)
+        self._node.streams.left(connection, channel)
         hooks = self._node.dispatcher.hooks
         if "unsubscribe" in hooks:
             hooks.run("unsubscribe", connection, channel)
         if self._node.channels.get(channel) is None:
             hooks.tell("vacated", channel)
-            if channel not in self._catch_ups:
-                self._spawn(self._node.broker.unsubscribe(channel))
+            self._lose_interest(channel)
 
     # Publications
 
@@ -260,6 +287,11 @@ class Subscriptions:
             else:
                 if lease is not None:
                     self._leases.add((connection.id, channel), monotonic() + lease.recheck)
+                await self._node.presence.recheck(connection, channel)
+
+    def catching_up(self, channel: str) -> Iterable[Connection]:
+        """Who still reads the past of a channel."""
+        return self._catch_ups.get(channel, ())
 
     def subscribers(self, channel: str) -> list[Connection]:
         """Who is subscribed to a channel here, or about to be."""
@@ -269,15 +301,19 @@ class Subscriptions:
 
     def stop(self) -> None:
         """Ask and replay no more."""
+        self._interest.forget()
         self.replays.stop()
         for task in self._tasks:
             task.cancel()
 
     # Inside
 
-    async def _begin(self, channel: str) -> None:
-        if self._node.channels.get(channel) is None:
-            await self._node.broker.subscribe(channel)
+    def _wants(self, channel: str) -> bool:
+        return self._node.channels.get(channel) is not None or channel in self._catch_ups
+
+    def _lose_interest(self, channel: str) -> None:
+        if not self._wants(channel):
+            self._spawn(self._interest.end(channel))
 
     def _catch_up(self, connection: Connection, channel: str) -> CatchUp | None:
         return self._catch_ups.get(channel, {}).get(connection)
@@ -290,6 +326,7 @@ class Subscriptions:
         del self._catch_ups[channel][connection]
         if not self._catch_ups[channel]:
             del self._catch_ups[channel]
+            self._lose_interest(channel)  # unless it joins now
         self._waiting[connection].discard(channel)
         if not self._waiting[connection]:
             del self._waiting[connection]

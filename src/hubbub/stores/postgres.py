@@ -1,4 +1,4 @@
-"""Inboxes, archive and revocations in PostgreSQL: for several machines.
+"""Inboxes, journal, archive and revocations in PostgreSQL: for several machines.
 
 1. A write is one transaction with `synchronous_commit` on; one that the server rolled back for another is repeated.
 2. Who writes to a user's inbox holds the user's head row until the commit, so what becomes visible comes in order.
@@ -13,7 +13,7 @@ import asyncio
 import os
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -22,8 +22,9 @@ from urllib.parse import unquote
 import asyncpg
 
 from hubbub.core.inbox import FORGET_DEVICE, FORGET_KEY, MOST_DEVICES, Ack, Draft, Entry, Page, Standing, Stored, full
-from hubbub.core.records import Record, Revocation
+from hubbub.core.records import Journal, Kept, Record, Revocation
 from hubbub.errors import ConfigError, StorageFull, StoreError, StoreUnavailable
+from hubbub.stores import windows
 from hubbub.stores.batch import Batch
 from hubbub.stores.migrations import find_migrations, find_pending
 
@@ -145,10 +146,30 @@ class PostgresStore:
         """All that have not expired."""
         return [Revocation(*row) for row in await self._read(REVOCATIONS, now)]
 
+    async def take_journal(self, owner: str, epoch: str, now: int, until: int, instead_of: str | None) -> Journal:
+        """Have the journal, unless another has it."""
+        return await self._write(lambda db: _take(db, owner, epoch, now, until, instead_of))
+
+    async def keep(self, owner: str, behind: int, entries: Sequence[Kept]) -> bool:
+        """Keep publications: one transaction for all."""
+        return await self._write(lambda db: _enter(db, owner, behind, entries))
+
+    async def trim(
+        self, owner: str, until: int, watermark: int, floors: Mapping[str, int], *, archived: int, forget: int
+    ) -> bool:
+        """Go on having the journal, and forget."""
+        held = (owner, until, watermark)
+        return await self._write(lambda db: _forget(db, held, floors, (archived, forget)))
+
+    async def kept(self, behind: int, limit: int, *, archive: bool = False) -> list[Kept]:
+        """What is in the journal behind an offset."""
+        rows = await self._read(_dollars(windows.KEPT), behind, int(archive), limit)
+        return [windows.read_kept(row) for row in rows]
+
     async def archive(self, records: Sequence[Record], position: str) -> None:
         """Keep publications and the archiver's position: one transaction for both."""
-        rows = [(r.channel, r.epoch, r.offset, r.event, r.data, r.published_at) for r in records]
-        await self._write(lambda db: db.execute(ARCHIVE, *_columns(rows, 6), position))
+        rows = [windows.record_row(record) for record in records]
+        await self._write(lambda db: db.execute(ARCHIVE, *_columns(rows, 7), position))
 
     async def archive_position(self) -> str | None:
         """What the last `archive` was given."""
@@ -163,7 +184,7 @@ class PostgresStore:
             rows = await self._read(ARCHIVED, channel, since, limit)
         else:
             rows = await self._read(ARCHIVED_AFTER, channel, since, limit, *after)
-        return [Record(*row) for row in rows]
+        return [windows.read_record(row) for row in rows]
 
     async def sweep(self, now: int) -> None:
         """Delete what has expired, but for what somebody is busy with."""
@@ -276,6 +297,33 @@ async def _ack(db: Connection, acks: Sequence[Ack], now: int) -> None:
     rows = [(*name, cursor) for name, cursor in furthest.items()]
     await db.execute(ACK, users, *_columns(rows, 3), now)
     await db.execute(FORGET, users)
+
+
+async def _take(db: Connection, *values: Any) -> Journal:
+    await db.execute(_dollars(windows.TAKE), *values)
+    return Journal(*await db.fetchrow(windows.JOURNAL))
+
+
+async def _enter(db: Connection, owner: str, behind: int, entries: Sequence[Kept]) -> bool:
+    # Holding this row, one write waits for the one before, however that ends.
+    if not await db.fetch(_dollars(windows.HEAD), owner, entries[-1].publication.offset):
+        return False
+    await db.execute(_dollars(windows.UNDO), behind)
+    await db.executemany(_dollars(windows.INSERT), [windows.row_of(entry) for entry in entries])
+    return True
+
+
+async def _forget(db: Connection, held: tuple[Any, ...], floors: Mapping[str, int], done: tuple[int, int]) -> bool:
+    if not await db.fetch(_dollars(windows.HOLD), *held):
+        return False
+    await db.executemany(_dollars(windows.FORGET), list(floors.items()))
+    await db.execute(_dollars(windows.CLEAR), *done)
+    return True
+
+
+def _dollars(statement: str) -> str:
+    """A statement with its values named as the server wants them."""
+    return statement.replace("?", "$")
 
 
 async def _sweep(statement: str, now: int, db: Connection) -> None:
@@ -426,11 +474,11 @@ REVOKE = """
 REVOCATIONS = "SELECT subject, at, until FROM hubbub_revocations WHERE until > $1"
 ARCHIVE = """
     WITH kept AS (
-        INSERT INTO hubbub_archive (channel, epoch, "offset", event, data, published_at)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bytea[], $6::bigint[])
+        INSERT INTO hubbub_archive (channel, epoch, "offset", event, data, published_at, tags)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bytea[], $6::bigint[], $7::text[])
         ON CONFLICT DO NOTHING
     )
-    INSERT INTO hubbub_archive_position (id, position) VALUES (1, $7)
+    INSERT INTO hubbub_archive_position (id, position) VALUES (1, $8)
     ON CONFLICT (id) DO UPDATE SET position = excluded.position"""
 ARCHIVED = """
     SELECT * FROM hubbub_archive WHERE channel = $1 AND published_at >= $2

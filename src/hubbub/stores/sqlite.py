@@ -1,4 +1,4 @@
-"""Inboxes, archive and revocations in a SQLite file: for one machine, with one process or several.
+"""Inboxes, journal, archive and revocations in a SQLite file: for one machine, with one process or several.
 
 1. One thread writes, in transactions that take the write lock at once; another reads. Neither is the event loop's.
 2. A commit is on the disk when it returns: write-ahead log, `synchronous=FULL`.
@@ -14,15 +14,16 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hubbub.core.inbox import FORGET_DEVICE, MOST_DEVICES, Ack, Draft, Entry, Page, Standing, Stored, full
-from hubbub.core.records import Record, Revocation
+from hubbub.core.records import Journal, Kept, Record, Revocation
 from hubbub.errors import ConfigError, StorageFull, StoreError, StoreUnavailable
+from hubbub.stores import windows
 from hubbub.stores.batch import Batch
 from hubbub.stores.migrations import find_migrations, find_pending
 
@@ -120,9 +121,28 @@ class SqliteStore:
         """All that have not expired."""
         return [Revocation(*row) for row in await self._read(REVOCATIONS, (now,))]
 
+    async def take_journal(self, owner: str, epoch: str, now: int, until: int, instead_of: str | None) -> Journal:
+        """Have the journal, unless another has it."""
+        return await self._write(lambda db: _take(db, owner, epoch, now, until, instead_of))
+
+    async def keep(self, owner: str, behind: int, entries: Sequence[Kept]) -> bool:
+        """Keep publications: one transaction for all."""
+        return await self._write(lambda db: _keep(db, owner, behind, entries))
+
+    async def trim(
+        self, owner: str, until: int, watermark: int, floors: Mapping[str, int], *, archived: int, forget: int
+    ) -> bool:
+        """Go on having the journal, and forget."""
+        held = (owner, until, watermark)
+        return await self._write(lambda db: _forget(db, held, floors, (archived, forget)))
+
+    async def kept(self, behind: int, limit: int, *, archive: bool = False) -> list[Kept]:
+        """What is in the journal behind an offset."""
+        return [windows.read_kept(row) for row in await self._read(windows.KEPT, (behind, int(archive), limit))]
+
     async def archive(self, records: Sequence[Record], position: str) -> None:
         """Keep publications and the archiver's position: one transaction for both."""
-        rows = [(r.channel, r.epoch, r.offset, r.event, r.data, r.published_at) for r in records]
+        rows = [windows.record_row(record) for record in records]
         await self._write(lambda db: _execute(db, *((ARCHIVE, row) for row in rows), (MOVE, (position,))))
 
     async def archive_position(self) -> str | None:
@@ -138,7 +158,7 @@ class SqliteStore:
             rows = await self._read(ARCHIVED, (channel, since, limit))
         else:
             rows = await self._read(ARCHIVED_AFTER, {"channel": channel, "since": since, "limit": limit} | _mark(after))
-        return [Record(*row) for row in rows]
+        return [windows.read_record(row) for row in rows]
 
     async def sweep(self, now: int) -> None:
         """Delete what has expired."""
@@ -372,6 +392,27 @@ def _see(db: Database, who: dict[str, Any]) -> list[Any]:
     return db.execute(STANDING, who).fetchall()
 
 
+def _take(db: Database, *values: Any) -> Journal:
+    db.execute(windows.TAKE, values)
+    return Journal(*db.execute(windows.JOURNAL).fetchone())
+
+
+def _keep(db: Database, owner: str, behind: int, entries: Sequence[Kept]) -> bool:
+    if not db.execute(windows.HEAD, (owner, entries[-1].publication.offset)).fetchall():
+        return False
+    db.execute(windows.UNDO, (behind,))
+    db.executemany(windows.INSERT, map(windows.row_of, entries))
+    return True
+
+
+def _forget(db: Database, held: tuple[Any, ...], floors: Mapping[str, int], done: tuple[int, int]) -> bool:
+    if not db.execute(windows.HOLD, held).fetchall():
+        return False
+    db.executemany(windows.FORGET, floors.items())
+    db.execute(windows.CLEAR, done)
+    return True
+
+
 def _mark(after: tuple[str, int]) -> dict[str, Any]:
     return {"epoch": after[0], "offset": after[1]}
 
@@ -432,7 +473,7 @@ REVOKE = """
     INSERT INTO hubbub_revocations (subject, at, until) VALUES (?, ?, ?)
     ON CONFLICT (subject) DO UPDATE SET at = excluded.at, until = excluded.until"""
 REVOCATIONS = "SELECT subject, at, until FROM hubbub_revocations WHERE until > ?"
-ARCHIVE = "INSERT OR IGNORE INTO hubbub_archive VALUES (?, ?, ?, ?, ?, ?)"
+ARCHIVE = "INSERT OR IGNORE INTO hubbub_archive VALUES (?, ?, ?, ?, ?, ?, ?)"
 MOVE = """
     INSERT INTO hubbub_archive_position VALUES (1, ?)
     ON CONFLICT (id) DO UPDATE SET position = excluded.position"""

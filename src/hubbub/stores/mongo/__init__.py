@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence, Set
+from collections.abc import Coroutine, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 from pymongo import AsyncMongoClient, IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
+from hubbub.core import records
 from hubbub.core.inbox import Ack, Draft, Entry, Page, Standing, Stored
-from hubbub.core.records import Record, Revocation
+from hubbub.core.records import Kept, Record, Revocation
 from hubbub.errors import StoreError
 from hubbub.stores.mongo.archive import Archive
 from hubbub.stores.mongo.document import Document
 from hubbub.stores.mongo.failures import named
 from hubbub.stores.mongo.inbox import Inbox
+from hubbub.stores.mongo.journal import Journal
 from hubbub.stores.mongo.messages import Messages
 from hubbub.stores.mongo.writer import Writer
 
 __all__ = ["MongoStore"]
 
-VERSION = 1
+VERSION = 2
 """Which documents and indexes this code knows; counted up when they change."""
 GRACE = 5.0
 """Seconds that what is under way may take when the store is closed."""
+JOURNAL = {"\0journal"}
+"""What is locked by who writes to the journal, as users' names are by who writes to inboxes."""
 T = TypeVar("T")
 OPTIONS: dict[str, Any] = {
     # What was acknowledged is on the disks of a majority, and is what is read; whatever the URL says.
@@ -43,7 +47,7 @@ OPTIONS: dict[str, Any] = {
 
 
 class MongoStore:
-    """Inboxes, the archive and revocations in MongoDB; see `Store` for what each call promises.
+    """Inboxes, the journal, the archive and revocations in MongoDB; see `Store` for what each call promises.
 
     A batch that `append` fails in the middle may be there in part: without transactions it cannot be all or none.
 
@@ -74,6 +78,7 @@ class MongoStore:
         self._writer = Writer(messages)
         self._inbox = Inbox(messages, database)
         self._archive = Archive(database)
+        self._journal = Journal(database)
         try:
             await self._run(self._prepare())
         except BaseException:
@@ -93,8 +98,7 @@ class MongoStore:
     async def append(self, drafts: Sequence[Draft], cap: int) -> list[Stored]:
         """Put messages into inboxes, in this order, and behind those whose callers were cancelled meanwhile."""
         users = {draft.user_id for draft in drafts}
-        if abandoned := [task for task, theirs in self._running.items() if theirs & users]:
-            await asyncio.wait(abandoned)
+        await self._settle(users)
         return await self._run(self._writer.append(drafts, cap), users)
 
     async def read(self, user_id: str, after: int, limit: int, now: int) -> Page:
@@ -122,6 +126,28 @@ class MongoStore:
         """All that have not expired."""
         found = await self._run(self._revocations.find({"until": {"$gt": now}}).to_list())
         return [Revocation(document["_id"], int(document["at"]), int(document["until"])) for document in found]
+
+    async def take_journal(
+        self, owner: str, epoch: str, now: int, until: int, instead_of: str | None
+    ) -> records.Journal:
+        """Have the journal, unless another has it."""
+        return await self._run(self._journal.take(owner, epoch, now, until, instead_of))
+
+    async def keep(self, owner: str, behind: int, entries: Sequence[Kept]) -> bool:
+        """Keep publications, behind those whose callers were cancelled meanwhile."""
+        await self._settle(JOURNAL)
+        return await self._run(self._journal.keep(owner, behind, entries), JOURNAL)
+
+    async def trim(
+        self, owner: str, until: int, watermark: int, floors: Mapping[str, int], *, archived: int, forget: int
+    ) -> bool:
+        """Go on having the journal, and forget."""
+        await self._settle(JOURNAL)
+        return await self._run(self._journal.trim(owner, until, watermark, floors, archived, forget), JOURNAL)
+
+    async def kept(self, behind: int, limit: int, *, archive: bool = False) -> list[Kept]:
+        """What is in the journal behind an offset."""
+        return await self._run(self._journal.read(behind, limit, archive))
 
     async def archive(self, records: Sequence[Record], position: str) -> None:
         """Keep publications, then how far the archiver came."""
@@ -155,6 +181,11 @@ class MongoStore:
                 self._running[task] = users
             raise
 
+    async def _settle(self, users: Set[str]) -> None:
+        """Wait for what callers who were cancelled meanwhile began to write for these users."""
+        if abandoned := [task for task, theirs in self._running.items() if theirs & users]:
+            await asyncio.wait(abandoned)
+
     def _connect(self) -> AsyncDatabase[Document]:
         try:
             self._client = AsyncMongoClient(self._url, **OPTIONS)
@@ -177,6 +208,7 @@ class MongoStore:
             )
         await self._inbox.prepare()
         await self._archive.prepare()
+        await self._journal.prepare()
         await self._revocations.create_indexes([IndexModel("until")])
         await self._meta.update_one({"_id": "schema"}, {"$max": {"version": VERSION}}, upsert=True)
 

@@ -38,7 +38,7 @@ class Archive:
 
     async def add(self, records: Sequence[Record], position: str) -> None:
         """See `Store.archive`: the records first, so that a position never stands for what is not there."""
-        documents = [asdict(record) for record in records]
+        documents = [_document(record) for record in records]
         try:
             if documents:
                 await self._records.insert_many(documents, ordered=False)
@@ -64,10 +64,17 @@ class Archive:
         return [_record(document) async for document in found]
 
 
+def _document(record: Record) -> Document:
+    # Pairs: the names of tags may have dots and dollars.
+    return {**asdict(record), "tags": None if record.tags is None else list(record.tags.items())}
+
+
 def _record(document: Document) -> Record:
     """The record in a document; its numbers plain ones, not the driver's 64-bit class."""
-    values = {name: document[name] for name in NAMES}
-    return Record(**{**values, "offset": int(values["offset"]), "published_at": int(values["published_at"])})
+    values: Document = {name: document.get(name) for name in NAMES}
+    tags = None if values["tags"] is None else dict(values["tags"])
+    numbers = {name: int(document[name]) for name in ("offset", "published_at")}
+    return Record(**{**values, **numbers, "tags": tags})
 
 
 def _behind(last: Document) -> list[Document]:
