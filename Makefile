@@ -29,7 +29,7 @@ docs: ## build the documentation into site/
 conformance: ## run the long conformance cases
 	@scripts/test tests/conformance -m full $(ARGS)
 
-consistency: ## kill servers while 10,000 durable messages are sent, on every database
+consistency: ## kill servers and cut links while 10,000s of messages are sent, and look for any that is missing
 	@scripts/test tests/consistency -m full -s $(ARGS)
 
 clean: ## remove all that the other commands made, .venv too

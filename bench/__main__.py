@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bench import durable, echo, fanout, growth, memory, upgrade
+from bench import durable, echo, fanout, growth, memory, recovery, upgrade
 from bench.load import compile_programs
 from bench.machine import describe
 from bench.measure import BenchError
@@ -28,6 +28,7 @@ QUESTIONS: dict[str, Callable[[Settings], list[Question]]] = {
     "memory": memory.measure,
     "growth": growth.measure,
     "durable": durable.measure,
+    "recovery": recovery.measure,
 }
 
 

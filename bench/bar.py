@@ -50,6 +50,8 @@ BARS = (
     Bar("upgrade", "hubbub in FastAPI", FASTAPI, 0.4),
     Bar("upgrade", "hubbub in FastAPI", WS, 1.2),
     Bar("memory", "hubbub", None, 3.0),
+    Bar("history", "with history", "without", 1.2),
+    Bar("recovery", "recovered", "delivered alone", 0.5),
     Bar("durable", "hubbub, SQLite", "sqlite3 loop", 2.0),
     Bar("durable", "hubbub, PostgreSQL", "asyncpg loop", 2.0),
 )

@@ -5,6 +5,8 @@
  * MODE echo     every connection keeps one MESSAGE in flight
  * MODE fanout   a connection of its own sends MESSAGE, each of the CONNECTIONS then gets COUNT messages; when half of those
  *               are in it is sent again, so that a server never waits and never has two MESSAGEs to read
+ * MODE recover  every connection sends SUBSCRIBE, which says from where on, gets what it missed, COUNT messages, sends
+ *               MESSAGE, which ends the subscription, and begins again
  * MODE upgrade  connect, 101, first message, close handshake, on CONNECTIONS sockets side by side
  * MODE idle     connections that stay
  *
@@ -38,8 +40,8 @@
 #define STALL_SECONDS 15.0
 #define ROOM (1 << 18)
 
-enum state { CLOSED, UPGRADING, GREETED, SUBSCRIBING, OPEN, CLOSING };
-enum mode { ECHO, FANOUT, UPGRADE, IDLE };
+enum state { CLOSED, UPGRADING, GREETED, SUBSCRIBING, OPEN, LEAVING, CLOSING };
+enum mode { ECHO, FANOUT, RECOVER, UPGRADE, IDLE };
 
 struct connection {
     int fd;
@@ -192,6 +194,13 @@ static void trigger(void) {
     send_text(&all[connections], message);
 }
 
+static void recover(struct connection *c) {
+    in_flight += count + 1; /* the end of the subscription is answered too */
+    c->next = FIRST_N;
+    c->state = SUBSCRIBING;
+    send_text(c, subscribe);
+}
+
 static void ready(struct connection *c) {
     c->state = OPEN;
     opening--;
@@ -205,7 +214,7 @@ static void text_frame(struct connection *c, const unsigned char *data, size_t l
         if (mode == UPGRADE) {
             send_frame(c, 8, "\x03\xe8", 2);
             c->state = CLOSING;
-        } else if (*subscribe && c != &all[connections]) {
+        } else if (*subscribe && mode != RECOVER && c != &all[connections]) {
             send_text(c, subscribe);
             c->state = SUBSCRIBING;
         } else {
@@ -214,7 +223,13 @@ static void text_frame(struct connection *c, const unsigned char *data, size_t l
         break;
     case SUBSCRIBING:
         if (!memmem(data, length, "subscribed", 10)) fail("not subscribed: %.*s", (int)length, data);
-        ready(c);
+        if (mode != RECOVER) {
+            ready(c);
+        } else if (memmem(data, length, "\"recovered\":true", 16)) {
+            c->state = OPEN;
+        } else {
+            fail("not recovered: %.*s", (int)length, data);
+        }
         break;
     case OPEN:
         if (c == &all[connections]) break; /* whatever the server answers to `send` */
@@ -224,7 +239,16 @@ static void text_frame(struct connection *c, const unsigned char *data, size_t l
             in_flight++;
         } else if (mode == FANOUT && in_flight == (long)connections * count / 2 && now(CLOCK_MONOTONIC) < deadline) {
             trigger();
+        } else if (mode == RECOVER && c->next == FIRST_N + count) {
+            c->state = LEAVING;
+            send_text(c, message);
         }
+        break;
+    case LEAVING:
+        if (!memmem(data, length, "unsubscribed", 12)) fail("more than was missed: %.*s", (int)length, data);
+        c->state = OPEN;
+        in_flight--;
+        if (now(CLOCK_MONOTONIC) < deadline) recover(c);
         break;
     default: fail("a message in state %d", c->state);
     }
@@ -295,9 +319,10 @@ static void start(double seconds) {
     operations = in_flight = 0;
     deadline = now(CLOCK_MONOTONIC) + seconds;
     if (mode == FANOUT) trigger();
-    for (int i = 0; i < connections && mode != FANOUT; i++, in_flight++) {
+    for (int i = 0; i < connections && mode == RECOVER; i++) recover(&all[i]);
+    for (int i = 0; i < connections && (mode == ECHO || mode == UPGRADE); i++, in_flight++) {
         if (mode == ECHO) send_numbered(&all[i]);
-        if (mode == UPGRADE) connect_one(&all[i]);
+        else connect_one(&all[i]);
     }
 }
 
@@ -348,8 +373,8 @@ static bool connected(void) {
 static bool ended(void) { return !stdin_open && !running; }
 
 static enum mode mode_named(const char *name) {
-    static const char *names[] = {"echo", "fanout", "upgrade", "idle"};
-    for (int i = 0; i < 4; i++)
+    static const char *names[] = {"echo", "fanout", "recover", "upgrade", "idle"};
+    for (int i = 0; i < 5; i++)
         if (!strcmp(name, names[i])) return (enum mode)i;
     fail("unknown mode %s", name);
 }

@@ -24,12 +24,12 @@ class Workload:
 
     Args:
         subscribe: what each connection sends first, if anything.
-        message: what an echo or the trigger of a fan-out sends.
+        message: what an echo, the trigger of a fan-out, or the end of a subscription sends.
         expect: what each measured frame must hold.
-        count: messages per subscriber and trigger.
+        count: messages per subscriber and trigger, or per recovery.
     """
 
-    mode: Literal["echo", "fanout", "upgrade", "idle"]
+    mode: Literal["echo", "fanout", "recover", "upgrade", "idle"]
     connections: int
     subscribe: str = ""
     message: str = ""

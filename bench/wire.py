@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 __all__ = [
     "COLLECT",
+    "EPOCH",
     "FIRST_N",
+    "KEPT",
+    "MISSED",
+    "MISSED_COUNT",
     "SUBSCRIBE",
     "TEXT",
     "WELCOME",
@@ -17,13 +22,20 @@ __all__ = [
     "echo_text",
     "now",
     "published",
+    "recover",
+    "subscribe",
     "ticks",
+    "unsubscribe",
 ]
 
 FIRST_N = 1_000_000  # seven digits from first to last, so that all messages have one length
 ECHO_BYTES = 128
 TEXT = "twenty bytes of text"
 CHANNEL = "news"
+KEPT, MISSED = "kept", "missed"
+"""A channel with a history, and one in which something was missed; only Hubbub has them."""
+MISSED_COUNT = 50
+EPOCH = "bench"
 PANGRAM = "The quick brown fox jumps over the lazy dog, again and again. "
 
 WELCOME = json.dumps(
@@ -42,9 +54,25 @@ SUBSCRIBE = json.dumps({"type": "subscribe", "payload": {"channel": CHANNEL}}, s
 COLLECT = '{"type":"collect","payload":{}}'
 
 
-def burst(count: int) -> str:
+def burst(count: int, channel: str = CHANNEL) -> str:
     """The message that makes a server publish `count` messages at once."""
-    return json.dumps({"type": "burst", "payload": {"count": count}}, separators=(",", ":"))
+    more = {} if channel == CHANNEL else {"channel": channel}
+    return json.dumps({"type": "burst", "payload": {"count": count, **more}}, separators=(",", ":"))
+
+
+def subscribe(channel: str, **more: Any) -> str:
+    """The message that subscribes."""
+    return json.dumps({"type": "subscribe", "payload": {"channel": channel, **more}}, separators=(",", ":"))
+
+
+def recover() -> str:
+    """The message of a client that missed all there is in `MISSED`."""
+    return subscribe(MISSED, since={"offset": FIRST_N, "epoch": EPOCH})
+
+
+def unsubscribe(channel: str) -> str:
+    """The message that ends a subscription."""
+    return json.dumps({"type": "unsubscribe", "payload": {"channel": channel}}, separators=(",", ":"))
 
 
 def echo_text(kind: str) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gc
+import time
 from itertools import count
 
 import msgspec
 from fastapi import FastAPI
 
 from bench.peers.routes import ServedBy, add_routes
-from bench.wire import FIRST_N, TEXT
+from bench.wire import EPOCH, FIRST_N, KEPT, MISSED, MISSED_COUNT, TEXT
 from hubbub import Connection, Hub
+from hubbub.brokers.memory import MemoryBroker
 
 __all__ = ["app", "routed"]
 
@@ -26,12 +28,16 @@ class Burst(msgspec.Struct):
     """How many messages to publish at once."""
 
     count: int
+    channel: str = "news"
 
 
 def serve_hub(app: FastAPI) -> FastAPI:
     """Attach a hub with the handlers of the bench to `app`."""
     hub = Hub(path="/ws")
     hub.namespace("news")
+    hub.namespace(KEPT, history=100)
+    hub.namespace(MISSED, history=MISSED_COUNT, history_ttl=3600)
+    miss(hub)
     numbers = count(FIRST_N)
 
     @hub.on("echo", reply="echo_response")
@@ -45,7 +51,7 @@ def serve_hub(app: FastAPI) -> FastAPI:
     @hub.on("burst")
     async def burst(conn: Connection, payload: Burst) -> None:
         for _ in range(payload.count):
-            await hub.publish("news", "tick", {"n": next(numbers), "text": TEXT})
+            await hub.publish(payload.channel, "tick", {"n": next(numbers), "text": TEXT})
 
     @hub.on("collect")
     def collect(conn: Connection) -> None:
@@ -53,6 +59,16 @@ def serve_hub(app: FastAPI) -> FastAPI:
 
     hub.attach(app)
     return app
+
+
+def miss(hub: Hub) -> None:
+    """Let there be something to recover; its offsets, and all later ones, have seven digits like `n`."""
+    assert isinstance(hub.node.broker, MemoryBroker)
+    memory, now = hub.node.broker.memory, time.time_ns() // 1_000_000
+    memory.epoch, memory.counter = EPOCH, FIRST_N
+    for number in range(FIRST_N, FIRST_N + MISSED_COUNT):
+        data = msgspec.json.encode({"n": number, "text": TEXT})
+        memory.publish(MISSED, "tick", data, now, size=MISSED_COUNT, ttl=3600)
 
 
 app = serve_hub(FastAPI())

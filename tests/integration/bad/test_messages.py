@@ -232,3 +232,22 @@ async def test_j7_the_senders_timestamp_is_not_believed(target: Target, timestam
         for receiver in (client, other):
             message = await receiver.recv_json()
             assert abs(message["timestamp"] - time.time() * 1000) < 5000
+
+
+# --- J10: what only the server says ----------------------------------------------------------------------------------
+
+LIES = {"sender": "eve", "from": "eve", "offset": 999, "epoch": "mine", "node": "n1", "userId": "eve", "user_id": "eve"}
+
+
+async def test_j10_what_a_client_says_of_itself_does_not_count(target: Target) -> None:
+    async with RawClient.join(target) as liar, RawClient.join(target) as other:
+        for client in (liar, other):
+            await client.ask("subscribe", {"channel": "j10"})
+        liar.send_text(json.dumps({"type": "publish", "payload": {"channel": "j10", "data": 1, **LIES}, **LIES}))
+        message = await other.recv_json()
+        assert message.pop("timestamp") > 0
+        assert message == {"type": "message", "payload": {"channel": "j10", "data": 1}}
+        assert await liar.recv_json("message") == {"channel": "j10", "data": 1}
+        assert await liar.recv_json("published") == {"channel": "j10"}
+        await liar.leave()
+        await other.leave()
