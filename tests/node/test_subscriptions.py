@@ -190,6 +190,22 @@ async def test_the_last_value_comes_also_to_who_was_away_too_long(hub: Hub, reco
     assert (answer["recovered"], data(transport)) == (False, [4])
 
 
+async def test_who_is_sent_away_while_the_past_is_read_is_told_no(hub: Hub, monkeypatch: Any) -> None:
+    read = hub.node.broker.past
+
+    async def slow(*args: Any) -> Any:
+        await hub.unsubscribe(connection, "room:1")
+        return await read(*args)
+
+    monkeypatch.setattr(hub.node.broker, "past", slow)
+    connection, transport = open_connection(hub)
+    answer = await subscribe(connection, transport, "room:1")
+    await hub.publish("room:1", "said", "secret")
+    await tick()
+    assert answer["code"] == "forbidden"
+    assert (connection.channels, data(transport)) == ([], [])
+
+
 async def test_a_key_is_published_once(hub: Hub) -> None:
     connection, transport = open_connection(hub)
     await subscribe(connection, transport, "room:1")

@@ -130,6 +130,8 @@ class Subscriptions:
             raise
         if connection.state is not ConnectionState.OPEN:
             self._close(catch_up)
+        elif catch_up.closed:
+            raise RequestError("forbidden", "The server ended this subscription while it began.", "channel")
         head, missed = past.head, past.publications
         if catch_up.dropped > head.offset:
             head, missed, recovered = head._replace(offset=catch_up.dropped), [], False
