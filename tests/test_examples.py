@@ -26,7 +26,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Starlette's test client would rather have httpx2
     from examples.testing import test_in_memory
 
-from examples.testing import test_over_a_socket
+from examples.testing import test_over_a_socket, test_with_the_kit
 
 QUICK = sorted((Path(__file__).parents[1] / "examples" / "quick").glob("*.py"))
 QUICK_LINES = 30
@@ -455,6 +455,11 @@ def test_testing_in_memory(test: Any) -> None:
 
 @pytest.mark.parametrize("test", shown_by(test_over_a_socket), ids=lambda test: test.__name__)
 async def test_testing_over_a_socket(test: Any) -> None:
+    await test()
+
+
+@pytest.mark.parametrize("test", shown_by(test_with_the_kit), ids=lambda test: test.__name__)
+async def test_testing_with_the_kit(test: Any) -> None:
     await test()
 
 

@@ -8,7 +8,7 @@ import time
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hubbub.core.channels import Channel, Channels
+from hubbub.core.channels import Channels
 from hubbub.core.envelope import encode
 from hubbub.core.limits import Limits, Timeouts
 from hubbub.core.registry import Registry
@@ -287,14 +287,11 @@ class Node:
 
     def broadcast(self, type: str, payload: Any, exclude: Outbox | None = None) -> int:
         """Note a message for every connection; how many they are."""
-        return self._note(self.delivery.everyone, type, payload, exclude)
-
-    def _note(self, channel: Channel[Outbox], type: str, payload: Any, exclude: Outbox | None) -> int:
-        text = encode(type, payload, time.time_ns() // 1_000_000)
-        if not channel.members:
+        text, everyone = encode(type, payload, time.time_ns() // 1_000_000), self.delivery.everyone
+        if not everyone.members:
             return 0
-        self.delivery.note(channel, text, exclude)
-        return len(channel.members) - (exclude in channel.members)
+        self.delivery.note(everyone, text, exclude)
+        return len(everyone.members) - (exclude in everyone.members)
 
     def _welcome(self, connection: Connection) -> dict[str, Any]:
         return {

@@ -6,12 +6,15 @@ next job, which was put in line before, goes on with the others.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import Any, Protocol
 
 from hubbub.node.workers import Job, Workers
 
 __all__ = ["Flushable", "Flushes"]
+
+logger = logging.getLogger("hubbub.asgi")
 
 TURN = 256  # sockets that one job flushes before others have their turn
 
@@ -68,8 +71,11 @@ class Flushes:
             self._stuck[socket] = job
             try:
                 await socket.flush()
-            except Exception:
-                pass  # the server says that the client is gone: whoever reads from it learns so, too
+            except OSError:
+                pass  # the client is gone: whoever reads from it learns so, too
+            except Exception as error:
+                # Some servers say that in words of their own; the reader decides, and this is for who looks closer.
+                logger.debug("a server did not take what was written", exc_info=error)
             finally:
                 del self._stuck[socket]
             job.socket = None
