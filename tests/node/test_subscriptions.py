@@ -306,6 +306,24 @@ async def test_rights_that_are_taken_away_end_the_subscription(hub: Hub, allowed
     assert (await subscribe(connection, transport, "room:1", place(answer)))["code"] == "forbidden"
 
 
+@pytest.mark.parametrize("user", ["bo", None], ids=["another user", "nobody"])
+async def test_who_becomes_another_is_asked_about_again(hub: Hub, user: str | None) -> None:
+    @hub.channel("room:{number}")
+    def rule(access: Access, number: int) -> bool:
+        return access.user_id == "ann"
+
+    connection, transport = open_connection(hub, "ann")
+    await subscribe(connection, transport, "room:1")
+    await subscribe(connection, transport, "lobby")
+    connection.identify(user)
+    await tick(SOON)
+    await hub.publish("room:1", "said", "secret")
+    await tick()
+    assert connection.channels == ["lobby"]
+    assert transport.payloads("unsubscribed") == [{"channel": "room:1", "code": "forbidden"}]
+    assert data(transport) == []
+
+
 async def test_a_lease_is_asked_about_again(hub: Hub, allowed: dict[str, bool | Lease]) -> None:
     allowed["subscribe"] = Lease(recheck=5)
     connection, transport = open_connection(hub)

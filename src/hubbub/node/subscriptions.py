@@ -198,15 +198,18 @@ class Subscriptions:
         return True
 
     def identified(self, connection: Connection, before: str | None) -> None:
-        """Exchange the personal channels of the user before for those of the present one."""
+        """Exchange the personal channels of the user before for the present one's, and ask again about all others."""
         if connection.state is not ConnectionState.OPEN:
             return
-        self._node.presence.identified(connection, (*connection.channels, *self._waiting.get(connection, ())))
+        kept = (*connection.channels, *self._waiting.get(connection, ()))
+        self._node.presence.identified(connection, kept)
         for namespace in self.namespaces.personal():
             if before is not None:
                 self.remove(connection, f"{namespace.name}:{before}")
             if connection.user_id is not None:
                 self._spawn(self._give_personal(connection, f"{namespace.name}:{connection.user_id}"))
+        if kept:
+            self._spawn(self.recheck(connection, kept))
 
     async def _give_personal(self, connection: Connection, channel: str) -> None:
         try:
