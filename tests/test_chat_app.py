@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 import pytest_asyncio
 from websockets.asyncio.client import ClientConnection, connect
 
+from services.mongo import Mongo
 from services.postgres import Postgres
 from tests.serving import process, until
 
@@ -49,12 +51,19 @@ class Person:
         """What the server sent by itself."""
         return [message for message in self.pushed if message["type"] == type]
 
-    def said(self) -> dict[int, Json]:
-        """What was said in rooms, by number; what was sent twice may come twice, and is the same."""
-        data = [each["payload"]["data"] for each in self.got("message") if each["payload"]["event"] == "said"]
-        found = {each["number"]: each for each in data}
-        assert all(found[each["number"]] == each for each in data)
-        return found
+    def said(self, room: str = "room:lobby") -> list[Json]:
+        """What was said in a room, as it came."""
+        return [each["payload"] for each in self.got("message") if each["payload"]["channel"] == room]
+
+    async def join(self, room: str = "room:lobby", since: Json | None = None) -> Json:
+        """Subscribe; where the room is."""
+        answer = await self.ask("subscribe", {"channel": room, "since": since})
+        assert answer["type"] == "subscribed", answer
+        return answer
+
+    async def say(self, text: str, room: str = "room:lobby", key: str | None = None) -> Json:
+        """Publish; the answer."""
+        return await self.ask("publish", {"channel": room, "data": text, "key": key})
 
     async def acks(self, message: Json, pending: int) -> None:
         """Ack a message, and wait until the inbox has taken note."""
@@ -79,9 +88,14 @@ class Site:
         self.url = url
 
     async def post(self, path: str, body: Json, cookie: str = "") -> httpx.Response:
+        """Post to one of its routes."""
+        return await self.ask("POST", path, cookie, body)
+
+    async def ask(self, method: str, path: str, cookie: str = "", body: Json | None = None) -> httpx.Response:
         """Make a request of one of its routes."""
         async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:
-            return await client.post(f"/api/{path}", json=body, headers={"cookie": cookie} if cookie else {})
+            headers = {"cookie": cookie} if cookie else {}
+            return await client.request(method, f"/api/{path}", json=body, headers=headers)
 
     async def sign(self, way: str, name: str) -> str:
         """Sign up or in; the session's cookie."""
@@ -93,10 +107,18 @@ class Site:
     async def person(self, cookie: str) -> AsyncIterator[Person]:
         """Connect and enter."""
         address = f"{self.url.replace('http', 'ws')}/ws"
-        async with connect(address, additional_headers={"Cookie": cookie}) as socket:
+        headers = {"Cookie": cookie, "Origin": self.url}
+        async with connect(address, additional_headers=headers) as socket:
             person = Person(socket)
             assert (await person.ask("enter"))["type"] == "entered"
             yield person
+
+    async def room(self, cookie: str, name: str, *members: str) -> str:
+        """Make a room and let people in; its channel."""
+        assert (await self.post("rooms", {"name": name}, cookie)).status_code == 201
+        for member in members:
+            assert (await self.post(f"rooms/{name}/members", {"name": member}, cookie)).status_code == 204
+        return f"room:{name}"
 
     async def history(self, cookie: str, **query: Any) -> list[Json]:
         """Messages over HTTP."""
@@ -116,6 +138,12 @@ async def served(data: Path, **environment: str) -> AsyncIterator[Site]:
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
     with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mongo() -> Iterator[Mongo]:
+    with Mongo() as server:
         yield server
 
 
@@ -141,23 +169,166 @@ async def test_one_name_is_one_account(site: Site) -> None:
 
 async def test_numbers_have_no_hole_and_no_double(site: Site) -> None:
     cookies = [await site.sign("up", name) for name in ("ann", "bob", "eve")]
-    async with site.person(cookies[0]) as ann, site.person(cookies[1]) as bob, site.person(cookies[2]) as eve:
+    async with site.person(cookies[0]) as ann, site.person(cookies[1]) as bob:
 
-        async def send(person: Person, key: str) -> list[int]:
-            asked = {"channel": "room:lobby", "data": f"as {key}", "key": key}
-            answers = await asyncio.gather(*(person.ask("publish", asked) for _ in range(2)))
+        async def send(person: Person, other: str, key: str) -> list[int]:
+            asked = {"recipientId": other, "message": f"as {key}", "key": key}
+            answers = await asyncio.gather(*(person.ask("chat", asked) for _ in range(2)))
             return [answer["number"] for answer in answers]
 
         keys = [f"key-{index}" for index in range(MESSAGES)]
-        pairs = await asyncio.gather(*(send(person, key) for person in (ann, bob) for key in keys))
+        pairs = await asyncio.gather(*(send(*each, key) for each in ((ann, "bob"), (bob, "ann")) for key in keys))
         expected = list(range(1, 2 * MESSAGES + 1))
         assert sorted(first for first, _ in pairs) == expected
         assert all(first == second for first, second in pairs)
-        await until(lambda: len(eve.said()) == 2 * MESSAGES)
-    found = await site.history(cookies[2], conversation="room:lobby", limit=100)
-    assert found == [eve.said()[number] for number in expected]
-    assert await site.history(cookies[2], conversation="room:lobby", after=5, limit=3) == found[5:8]
-    assert await site.history(cookies[2], conversation="room:lobby", before=5, limit=3) == found[1:4]
+    found = await site.history(cookies[0], conversation="user:bob", limit=100)
+    assert [each["number"] for each in found] == expected
+    assert await site.history(cookies[0], conversation="user:bob", after=5, limit=3) == found[5:8]
+    assert await site.history(cookies[1], conversation="user:ann", before=5, limit=3) == found[1:4]
+    assert await site.history(cookies[2], conversation="user:ann", limit=3) == []
+
+
+# Rooms
+
+
+async def test_everybody_in_a_room_sees_the_same_once_and_in_order(site: Site) -> None:
+    cookies = [await site.sign("up", name) for name in ("ann", "bob", "eve")]
+    async with site.person(cookies[0]) as ann, site.person(cookies[1]) as bob, site.person(cookies[2]) as eve:
+        await asyncio.gather(*(person.join() for person in (ann, bob, eve)))
+        both = [(person, f"key-{index}") for person in (ann, bob) for index in range(MESSAGES)]
+        places = await asyncio.gather(*(person.say("hi", key=key) for person, key in both for _ in range(2)))
+        assert places[::2] == places[1::2]  # the same key is the same message
+        await until(lambda: all(len(person.said()) >= 2 * MESSAGES for person in (ann, bob, eve)))
+        assert ann.said() == bob.said() == eve.said()
+        assert sorted(each["offset"] for each in places[::2]) == [each["offset"] for each in eve.said()]
+        assert [each["data"]["from"] for each in eve.said()].count("ann") == MESSAGES
+
+
+async def test_the_server_says_who_said_it(site: Site) -> None:
+    cookie = await site.sign("up", "ann")
+    async with site.person(cookie) as ann:
+        await ann.join()
+        forged = {"channel": "room:lobby", "data": "hi", "from": "bob", "event": "left", "tags": {"from": "bob"}}
+        assert (await ann.ask("publish", forged))["type"] == "published"
+        await until(ann.said)
+        [message] = ann.said()
+        assert (message["event"], message["data"]["from"], "tags" in message) == ("said", "ann", False)
+        assert (await ann.ask("publish", {**forged, "data": {"from": "bob"}}))["code"] == "invalid_payload"
+
+
+async def test_who_was_away_gets_what_was_missed_once(site: Site) -> None:
+    ann_, bob_ = [await site.sign("up", name) for name in ("ann", "bob")]
+    async with site.person(ann_) as ann:
+        await ann.join()
+        async with site.person(bob_) as bob:
+            await bob.join()
+            await ann.say("0")
+            await until(bob.said)
+            since = {
+                "offset": bob.said()[-1]["offset"],
+                "epoch": (await bob.ask("enter"))["rooms"]["room:lobby"]["epoch"],
+            }
+        for text in ("1", "2"):
+            await ann.say(text)
+        async with site.person(bob_) as bob:
+            assert (await bob.join(since=since))["recovered"] is True
+            await ann.say("3")
+            await until(lambda: len(bob.said()) == 3)
+            assert [each["data"]["message"] for each in bob.said()] == ["1", "2", "3"]
+
+
+async def test_a_room_is_paged_back(site: Site) -> None:
+    cookie = await site.sign("up", "ann")
+    async with site.person(cookie) as ann:
+        await asyncio.gather(*(ann.say(str(index)) for index in range(7)))
+        found: list[Json] = []
+        more: Json = {}
+        while True:
+            asked = {"channel": "room:lobby", "archive": True, "back": True, "limit": 3, **more}
+            if not (page := (await ann.ask("history", asked))["publications"]):
+                break
+            found = [*page, *found]
+            more = {"since": {"offset": page[0]["offset"], "epoch": page[0]["epoch"]}}
+        assert [each["data"]["message"] for each in found] == [str(index) for index in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("type", "more"),
+    [
+        ("subscribe", {}),
+        ("subscribe", {"since": {"offset": 0, "epoch": "x"}}),
+        ("publish", {"data": "hi"}),
+        ("history", {}),
+        ("history", {"archive": True}),
+        ("presence", {}),
+        ("presence", {"count": True}),
+        ("presence", {"state": 1}),
+    ],
+)
+async def test_a_stranger_is_refused(site: Site, type: str, more: Json) -> None:
+    ann_, eve_ = [await site.sign("up", name) for name in ("ann", "eve")]
+    room = await site.room(ann_, "plans")
+    async with site.person(eve_) as eve:
+        assert (await eve.ask(type, {"channel": room, **more}))["code"] == "forbidden"
+    assert (await site.ask("GET", "rooms/plans/members", eve_)).status_code == 404
+    assert (await site.post("rooms/plans/members", {"name": "eve"}, eve_)).status_code == 404
+    assert (await site.ask("DELETE", "rooms/plans/members/ann", eve_)).status_code == 404
+
+
+async def test_who_is_removed_sees_no_more_at_once(site: Site) -> None:
+    ann_, bob_ = [await site.sign("up", name) for name in ("ann", "bob")]
+    room = await site.room(ann_, "plans")
+    async with site.person(ann_) as ann, site.person(bob_) as bob:
+        await ann.join(room)
+        assert (await site.post("rooms/plans/members", {"name": "bob"}, ann_)).status_code == 204
+        await until(lambda: bob.got("subscribed"))
+        await ann.say("for bob", room)
+        await until(lambda: bob.said(room))
+        assert (await site.ask("DELETE", "rooms/plans/members/ann", bob_)).status_code == 403
+        assert (await site.ask("DELETE", "rooms/plans/members/bob", ann_)).status_code == 204
+        assert [each["payload"] for each in bob.got("unsubscribed")] == [{"channel": room, "code": "forbidden"}]
+        await ann.say("without bob", room)
+        for type, more in (("subscribe", {}), ("publish", {"data": "x"}), ("history", {}), ("presence", {})):
+            assert (await bob.ask(type, {"channel": room, **more}))["code"] == "forbidden"
+        assert [each["data"]["message"] for each in bob.said(room)] == ["for bob"]
+        assert [each["userId"] for each in (await ann.ask("presence", {"channel": room}))["members"]] == ["ann"]
+    assert (await site.ask("DELETE", "rooms/lobby/members/bob", ann_)).status_code == 403
+
+
+async def test_only_members_are_told_of_a_mention(site: Site) -> None:
+    ann_, bob_, eve_ = [await site.sign("up", name) for name in ("ann", "bob", "eve")]
+    room = await site.room(ann_, "plans", "bob")
+    async with site.person(ann_) as ann, site.person(bob_) as bob, site.person(eve_) as eve:
+        for _ in range(2):
+            await ann.say("ask @bob and @eve", room, key="one")
+        await until(lambda: len(bob.got("notification")) == 2)  # the welcome, and this once
+        assert "mentioned you in plans" in bob.got("notification")[-1]["payload"]["title"]
+        assert (await eve.ask("inbox", {}))["pending"] == 1
+
+
+@pytest.mark.parametrize("place", ["SQLite", "PostgreSQL and MongoDB"])
+async def test_a_room_outlives_a_killed_server(request: pytest.FixtureRequest, tmp_path: Path, place: str) -> None:
+    environment = {}
+    if place != "SQLite":
+        postgres, mongo = request.getfixturevalue("postgres"), request.getfixturevalue("mongo")
+        environment = {"POSTGRES_DATABASE_URL": postgres.url("rooms"), "MONGO_DB_URI": mongo.url("rooms")}
+    async with served(tmp_path, **environment) as site:
+        cookie = await site.sign("up", "ann")
+        room = await site.room(cookie, "plans")
+        async with site.person(cookie) as ann:
+            start = await ann.join(room)
+            places = [await ann.say(str(index), room, key=f"key-{index}") for index in range(3)]
+    async with served(tmp_path, **environment) as site, site.person(cookie) as ann:  # the first was killed
+        back = await ann.join(room, {"offset": places[0]["offset"], "epoch": start["epoch"]})
+        assert (back["recovered"], back["offset"]) == (True, places[-1]["offset"])
+        assert (await ann.say("2", room, key="key-2")) == places[-1]
+        await until(lambda: len(ann.said(room)) == 2)
+        page = await ann.ask("history", {"channel": room, "archive": True})
+        assert [each["data"]["message"] for each in page["publications"]] == ["0", "1", "2"]
+        assert [each["data"]["message"] for each in ann.said(room)] == ["1", "2"]
+
+
+# Direct messages
 
 
 async def test_a_direct_message_waits_until_it_is_acked(site: Site) -> None:
@@ -192,6 +363,16 @@ async def test_no_name_hurts_a_database(site: Site, name: str) -> None:
             assert await site.history(cookie, conversation=place[:100]) == []
             await ann.tell("typing", {"conversation": place})
             await ann.tell("read", {"conversation": place, "number": 1})
+            await ann.tell("seen", {"channel": place, "offset": 1, "epoch": name[:64]})
+            for type, payload in (("subscribe", {}), ("publish", {"data": "hi"}), ("history", {}), ("presence", {})):
+                assert (await ann.ask(type, {"channel": place, **payload}))["code"] in ("forbidden", "bad_channel")
+        for method in ("GET", "POST", "DELETE"):
+            where = f"rooms/{quote(name, safe='')}/members" + (f"/{quote(name, safe='')}" if method == "DELETE" else "")
+            assert (await site.ask(method, where, cookie, {"name": name})).status_code in (404, 405)
+        assert (await site.ask("DELETE", f"rooms/lobby/members/{quote(name, safe='')}", cookie)).status_code in (
+            403,
+            404,
+        )
         assert (await ann.ask("ping"))["type"] == "pong"
         assert not ann.got("error")
 
@@ -205,25 +386,31 @@ async def test_who_came_by_token_may_sign_up_later(tmp_path: Path) -> None:
             zed = Person(socket)
             assert (await zed.ask("authenticate", {"token": made.out.strip()}))["userId"] == "zed"
             assert (await zed.ask("enter"))["type"] == "entered"
-            assert (await zed.ask("publish", {"channel": "room:lobby", "data": "hi"}))["number"] == 1
+            place = await zed.say("hi")
+            seen = {"offset": place["offset"], "epoch": place["epoch"]}
+            await zed.tell("seen", {"channel": "room:lobby", **seen})
+            await until(lambda: zed.got("seen"))
         cookie = await site.sign("up", "zed")
         async with site.person(cookie) as zed:
-            found = (await zed.ask("enter"))["conversations"]
-    assert found == {"room:lobby": {"last": 1, "read": 1}}
+            assert (await zed.ask("enter"))["rooms"] == {"room:lobby": seen}
 
 
 async def test_a_database_that_goes_and_comes_back(tmp_path: Path, postgres: Postgres) -> None:
-    said = {"channel": "room:lobby", "data": "hello", "key": "one"}
     async with served(tmp_path, POSTGRES_DATABASE_URL=postgres.url("outage")) as site:
         ann_, bob_ = [await site.sign("up", name) for name in ("ann", "bob")]
         async with site.person(ann_) as ann, site.person(bob_) as bob:
+            await asyncio.gather(ann.join(), bob.join())
             await asyncio.to_thread(postgres.kill)
-            assert (await ann.ask("publish", said))["code"] == "unavailable"
+            assert (await ann.say("hello", key="one"))["code"] == "unavailable"
+            assert (await ann.ask("subscribe", {"channel": "room:plans"}))["code"] == "unavailable"
             assert (await site.post("sign-in", {"name": "ann", "password": PASSWORD})).status_code == 503
-            await ann.tell("typing", {"conversation": "room:lobby"})  # needs no database
-            await until(lambda: any(each["payload"]["event"] == "typing" for each in bob.got("message")))
+            await ann.tell("typing", {"conversation": "user:bob"})  # needs no database
+            await until(lambda: bob.got("typing"))
             await asyncio.to_thread(postgres.start)
-            for _ in range(2):
-                assert (await ann.ask("publish", said))["number"] == 1
+            async with asyncio.timeout(30):
+                while (first := await ann.say("hello", key="one")).get("code") == "unavailable":
+                    pass
+            assert (await ann.say("hello", key="one")) == first
             await until(bob.said)
+            assert [each["data"]["message"] for each in bob.said()] == ["hello"]
         await site.sign("in", "ann")

@@ -17,9 +17,9 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.middleware.sessions import SessionMiddleware
 
-from examples.chat import accounts, conversations, database
+from examples.chat import accounts, conversations, database, rooms
 from examples.chat.accounts import NAME, Account
-from examples.chat.live import PEOPLE, hub
+from examples.chat.live import PEOPLE, admit, dismiss, hub
 from hubbub import CloseCode
 from hubbub.errors import StoreError
 
@@ -37,7 +37,7 @@ SECURITY = {
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with database.opened():
-        await conversations.create_room(conversations.LOBBY.removeprefix("room:"))
+        await rooms.create(rooms.LOBBY, None)
         yield
 
 
@@ -73,6 +73,10 @@ class Room(BaseModel):
     name: str = Field(max_length=100)
 
 
+class Member(BaseModel):
+    name: str = Field(max_length=100)
+
+
 class Announcement(BaseModel):
     message: str = Field(min_length=1, max_length=500)
 
@@ -85,7 +89,7 @@ async def sign_up(request: Request, given: Credentials) -> dict[str, Any]:
         raise HTTPException(422, str(error)) from None
     except accounts.NameTaken as taken:
         raise HTTPException(409, f"The name {taken} is taken. If it is yours, sign in.") from None
-    await conversations.start_fresh(account.name)
+    await admit(rooms.LOBBY, account.name)
     await hub.publish(PEOPLE, "joined", account.name)
     role = "You are the first here, so you are the admin." if account.admin else "Say hello in the lobby."
     await hub.notify(account.name, f"Welcome, {account.name}", role, "success", durable=True)
@@ -119,13 +123,38 @@ async def create_room(given: Room, me: Me) -> dict[str, str]:
     name = given.name.strip().lower().removeprefix("#")
     if NAME.fullmatch(name) is None:
         raise HTTPException(422, "A room's name has 2 to 32 letters a-z, digits, dots, dashes and underscores.")
-    channel = await conversations.create_room(name)
-    if channel is None:
-        raise HTTPException(409, "There is a room of this name, or there are too many.")
-    for connection in hub.local.subscribers(PEOPLE):
-        connection.subscribe(channel)
-    await hub.publish(PEOPLE, "room", channel)
-    return {"conversation": channel}
+    if not await rooms.create(name, me.name):
+        raise HTTPException(409, "There is a room of this name.")
+    await _let_in(name, me.name)
+    return {"conversation": rooms.channel_of(name)}
+
+
+@app.get("/api/rooms/{room}/members")
+async def members(room: str, me: Me) -> dict[str, Any]:
+    await _check_member(room, me)
+    return {"members": await rooms.members_of(room), "owner": await rooms.owner(room)}
+
+
+# Whoever is in a room may bring somebody along; whoever made it, and an admin, may send somebody away.
+@app.post("/api/rooms/{room}/members", status_code=204)
+async def add_member(room: str, given: Member, me: Me) -> None:
+    await _check_member(room, me)
+    name = given.name.strip().lower().removeprefix("@")
+    if not await accounts.existing([name]):
+        raise HTTPException(404, "There is nobody of this name.")
+    await _let_in(room, name)
+
+
+@app.delete("/api/rooms/{room}/members/{name}", status_code=204)
+async def remove_member(room: str, name: str, me: Me) -> None:
+    await _check_member(room, me)
+    if room == rooms.LOBBY:
+        raise HTTPException(403, "Everybody is in the lobby.")
+    if not (me.admin or me.name in (name, await rooms.owner(room))):
+        raise HTTPException(403, "Only who made the room can send somebody away.")
+    if name not in await rooms.members_of(room):
+        raise HTTPException(404, "Nobody of this name is in the room.")
+    await dismiss(room, name)
 
 
 @app.get("/api/messages")
@@ -146,6 +175,16 @@ async def announce(given: Announcement, me: Me) -> dict[str, int]:
     if not me.admin:
         raise HTTPException(403, "Only an admin can announce something.")
     return {"connections": (await hub.broadcast_system(given.message)).connections}
+
+
+async def _check_member(room: str, me: Account) -> None:
+    if not await rooms.has(room, me.name):
+        raise HTTPException(404, "You are not in a room of this name.")
+
+
+async def _let_in(room: str, name: str) -> None:
+    if not await admit(room, name):
+        raise HTTPException(409, f"{name} is in too many rooms.")
 
 
 @app.exception_handler(StoreError)

@@ -1,4 +1,4 @@
-"""What is said: rooms and pairs of people, their numbered messages, and how far each user has read.
+"""What two people say to each other: numbered messages, and how far each of them has read.
 
 Numbers grow by one within a conversation, and they become visible in their order: a page that has 7 asks for what comes
 after 7, and has missed nothing.
@@ -9,17 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, and_, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from examples.chat.accounts import NAME
 from examples.chat.database import conversations, insert_new, messages, now, reads, transaction
 
-__all__ = ["LOBBY", "MOST_ROOMS", "Message", "create_room", "history", "key_of", "mark_read", "open_pair"]
-__all__ += ["post", "rooms", "standings", "start_fresh"]
-
-LOBBY = "room:lobby"
-MOST_ROOMS = 100  # each is a channel, and one connection may have 128
+__all__ = ["Message", "history", "key_of", "mark_read", "open_pair", "post", "standings"]
 
 columns = messages.c
 
@@ -36,7 +32,7 @@ class Message:
 
     @property
     def wire(self) -> dict[str, Any]:
-        """What clients get, over HTTP as in `chat` and `message`."""
+        """What clients get, over HTTP as in `chat`."""
         named = {"number": self.number, "from": self.sender, "message": self.text}
         return {**named, "timestamp": self.sent_at, "key": self.key}
 
@@ -44,25 +40,9 @@ class Message:
 def key_of(user: str, conversation: str) -> str:
     """The name of a conversation in the database: clients never give it, they call a pair by the other, `user:bob`."""
     kind, _, name = conversation.partition(":")
-    if NAME.fullmatch(name) is None:
+    if kind != "user" or NAME.fullmatch(name) is None:
         return "nowhere"
-    return f"pair:{'+'.join(sorted((user, name)))}" if kind == "user" else f"room:{name}"
-
-
-async def rooms() -> list[str]:
-    """The channels of all rooms."""
-    async with transaction() as db:
-        return list(await db.scalars(select(conversations.c.name).where(conversations.c.first.is_(None))))
-
-
-async def create_room(name: str) -> str | None:
-    """Make a room; its channel, or None where there is one of this name or there are too many."""
-    channel = f"room:{name}"
-    if len(await rooms()) >= MOST_ROOMS:
-        return None
-    async with transaction() as db:
-        made = await db.execute(insert_new(conversations).values(name=channel, last=0))
-    return channel if made.rowcount else None
+    return f"pair:{'+'.join(sorted((user, name)))}"
 
 
 async def open_pair(user: str, other: str) -> str | None:
@@ -106,13 +86,13 @@ async def history(conversation: str, limit: int, before: int | None = None, afte
 
 
 async def standings(user: str) -> dict[str, dict[str, int]]:
-    """Every conversation a user sees, by the name the client gives it: its last number, and how far they have read."""
+    """Every conversation of a user, by the name the client gives it: its last number, and how far they have read."""
     first, second = conversations.c.first, conversations.c.second
     on = and_(reads.c.conversation == conversations.c.name, reads.c.name == user)
-    rows = select(conversations.c.name, first, second, conversations.c.last, func.coalesce(reads.c.number, 0))
-    seen = or_(first.is_(None), first == user, second == user)
+    rows = select(first, second, conversations.c.last, func.coalesce(reads.c.number, 0))
     async with transaction() as db:
-        found = await db.execute(rows.select_from(conversations.outerjoin(reads, on)).where(seen))
+        theirs = rows.where(or_(first == user, second == user))
+        found = await db.execute(theirs.select_from(conversations.outerjoin(reads, on)))
         return {_seen_by(user, *pair): {"last": last, "read": read} for *pair, last, read in found}
 
 
@@ -126,15 +106,8 @@ async def mark_read(user: str, conversation: str, number: int) -> bool:
         return await _move_mark(db, user, conversation, number)
 
 
-async def start_fresh(user: str) -> None:
-    """Let what was said in the rooms before somebody came count as read."""
-    marks = select(literal(user), conversations.c.name, conversations.c.last).where(conversations.c.first.is_(None))
-    async with transaction() as db:
-        await db.execute(insert_new(reads).from_select(["name", "conversation", "number"], marks))
-
-
-def _seen_by(user: str, name: str, first: str | None, second: str | None) -> str:
-    return name if first is None else f"user:{second if first == user else first}"
+def _seen_by(user: str, first: str, second: str) -> str:
+    return f"user:{second if first == user else first}"
 
 
 def _count(conversation: str, step: int) -> Update:

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from hubbub.config import load_settings
 from hubbub.errors import StoreUnavailable
 
-__all__ = ["DATA", "conversations", "insert_new", "messages", "now", "opened", "reads", "transaction", "users"]
+__all__ = ["DATA", "conversations", "insert_new", "members", "messages", "now", "opened", "reads", "rooms"]
+__all__ += ["transaction", "users"]
 
 settings = load_settings()
 DATA = settings.hubbub_data_dir
@@ -33,11 +34,25 @@ users = Table(
     Column("signed_out", Integer, nullable=False),  # how often: a session that began before the last time is over
     Column("created_at", BigInteger, nullable=False),
 )
+rooms = Table(
+    "chat_rooms",
+    tables,
+    Column("name", String(32), primary_key=True),
+    Column("owner", String(255)),  # who made it
+)
+members = Table(
+    "chat_members",
+    tables,
+    Column("room", ForeignKey(rooms.c.name), primary_key=True),
+    Column("name", String(255), primary_key=True, index=True),  # also of somebody with a token and no account
+    Column("read_offset", BigInteger, nullable=False),  # the place of the last message this member has seen
+    Column("read_epoch", String(64), nullable=False),
+)
 conversations = Table(
     "chat_conversations",
     tables,
-    Column("name", String(80), primary_key=True),  # room:lobby, or pair:ann+bob
-    Column("first", String(32), index=True),  # of a pair; a room has none
+    Column("name", String(80), primary_key=True),  # pair:ann+bob
+    Column("first", String(32), index=True),
     Column("second", String(32), index=True),
     Column("last", BigInteger, nullable=False),  # the number of its last message
 )

@@ -6,7 +6,8 @@ from playwright.async_api import Locator, Page, expect
 
 from tests.browser.conftest import PATIENCE, Open
 
-__all__ = ["COMES_BACK", "PASSWORD", "both", "entry", "joined", "say", "second_tab", "shows", "sign", "unread"]
+__all__ = ["COMES_BACK", "PASSWORD", "both", "bring", "create", "entry", "joined", "say", "second_tab", "shows"]
+__all__ += ["sign", "unread"]
 
 PASSWORD = "correct horse"
 COMES_BACK = 4 * PATIENCE  # the pause between two attempts grows while the server is away
@@ -42,6 +43,23 @@ async def second_tab(page: Page) -> Page:
 async def say(page: Page, text: str) -> None:
     await page.fill("#text", text)
     await page.press("#text", "Enter")
+
+
+async def create(page: Page, room: str) -> None:
+    """Make a room, and look at it."""
+    await page.click("#new-room")
+    await page.fill("#answer", room)
+    await page.click("#confirm")
+    await expect(page.locator("#title")).to_have_text(f"# {room}")
+
+
+async def bring(page: Page, name: str) -> None:
+    """Add somebody to the room in view."""
+    await page.click("#members")
+    await page.fill("#guest", name)
+    await page.press("#guest", "Enter")
+    await expect(page.locator("#those li", has_text=name)).to_be_visible()
+    await page.keyboard.press("Escape")
 
 
 def entry(page: Page, conversation: str) -> Locator:

@@ -12,7 +12,19 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from tests.browser.conftest import SERVE, Open
-from tests.browser.people import COMES_BACK, both, entry, joined, say, second_tab, shows, sign, unread
+from tests.browser.people import (
+    COMES_BACK,
+    both,
+    bring,
+    create,
+    entry,
+    joined,
+    say,
+    second_tab,
+    shows,
+    sign,
+    unread,
+)
 from tests.serving import Process, free_port, process
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -21,6 +33,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 WRITE = """async (texts) => {
   const { outbox } = await import("/page/outbox.js");
   for (const text of texts) outbox.add("room:lobby", text);
+}"""
+SAY_ALL = """async (texts) => {
+  const { link } = await import("/page/link.js");
+  const asked = texts.map((data) => link.request("publish", { channel: "room:lobby", data }, 60_000));
+  await Promise.all(asked);
 }"""
 LOSE_THE_ANSWER = """async () => {
   const { link } = await import("/page/link.js");
@@ -37,6 +54,24 @@ SPY = """async (name) => {
   const asked = [["publish", { channel: name, data: "hi" }], ["subscribe", { channel: name }]];
   const answers = await Promise.allSettled(asked.map(([type, payload]) => link.request(type, payload)));
   return [found, ...answers.map(({ reason }) => reason?.code)];
+}"""
+
+
+LOOK = """async (channel) => {
+  const { link } = await import("/page/link.js");
+  const past = { channel, archive: true, back: true };
+  const asked = [["history", { channel }], ["history", past], ["presence", { channel }]];
+  const answers = await Promise.allSettled(asked.map(([type, payload]) => link.request(type, payload)));
+  return answers.map(({ reason }) => reason?.code);
+}"""
+LONG_AGO = """async () => {
+  const { outbox } = await import("/page/outbox.js");
+  const { model } = await import("/page/model.js");
+  const [said] = model.get("room:lobby").messages;
+  const heard = said.timestamp - 10 * 60_000;
+  outbox.entries.push({ key: said.key, conversation: "room:lobby", text: said.message, at: 0, heard });
+  await outbox.flush();
+  return outbox.entries.length;
 }"""
 
 
@@ -128,7 +163,7 @@ async def test_a_third_person_sees_nothing_of_two(tab: Open) -> None:
     await say(eve, "hi ann")
     await shows(eve, "hi ann")
     for name in ("pair:ann+bob", "user:ann+bob", "bob"):
-        assert await eve.evaluate(SPY, name) == [[], "forbidden", "forbidden"]
+        assert await eve.evaluate(SPY, name) == [[], "forbidden", "bad_channel"]
     await expect(eve.locator("body")).not_to_contain_text("secret")
 
 
@@ -148,14 +183,14 @@ async def test_who_is_online(tab: Open) -> None:
     ann, bob = await both(tab)
     other = await second_tab(bob)
     await expect(entry(ann, "user:bob").get_by_label("online")).to_be_visible()
-    await expect(ann.locator("#about")).to_have_text("2 online")
+    await expect(ann.locator("#about")).to_have_text("2 here")
     await bob.close()
     await say(other, "one tab is enough")
     await shows(ann, "one tab is enough")
     await expect(entry(ann, "user:bob").get_by_label("online")).to_be_visible()
     await other.close()
     await expect(entry(ann, "user:bob").get_by_label("offline")).to_be_visible()
-    await expect(ann.locator("#about")).to_have_text("1 online")
+    await expect(ann.locator("#about")).to_have_text("1 here")
 
 
 async def test_unread_counts_are_the_same_in_all_tabs(tab: Open) -> None:
@@ -199,10 +234,81 @@ async def test_a_new_room(tab: Open) -> None:
     await ann.fill("#answer", "plans")
     await ann.click("#confirm")
     await expect(ann.locator("#title")).to_have_text("# plans")
+    await say(ann, "before bob")
+    await shows(ann, "before bob")
+    await bring(ann, "bob")
+    await expect(entry(bob, "room:plans")).to_be_visible()
     await say(ann, "the first plan")
     await expect(unread(bob, "room:plans")).to_have_text("1")
     await entry(bob, "room:plans").click()
-    await shows(bob, "the first plan")
+    await shows(bob, "before bob", "the first plan")
+    await bob.reload()
+    await expect(entry(bob, "room:plans")).to_be_visible()
+    await expect(unread(bob, "room:plans")).to_be_hidden()
+
+
+async def test_a_stranger_sees_nothing_of_a_room(tab: Open) -> None:
+    ann, eve = await joined(tab, "ann"), await joined(tab, "eve")
+    await create(ann, "plans")
+    await say(ann, "secret")
+    await shows(ann, "secret")
+    for _ in range(2):
+        assert await eve.evaluate(SPY, "room:plans") == [[], "forbidden", "forbidden"]
+        assert await eve.evaluate(LOOK, "room:plans") == ["forbidden"] * 3
+        await eve.reload()
+        await expect(eve.locator("#status")).to_contain_text("Connected")
+    await expect(entry(eve, "room:plans")).to_have_count(0)
+    await expect(eve.locator("body")).not_to_contain_text("secret")
+
+
+async def test_who_is_removed_from_a_room_sees_no_more_of_it(tab: Open) -> None:
+    ann, bob = await both(tab)
+    other = await second_tab(bob)
+    await create(ann, "plans")
+    await bring(ann, "bob")
+    await say(ann, "for bob")
+    for page in (bob, other):
+        await entry(page, "room:plans").click()
+        await shows(page, "for bob")
+    await ann.click("#members")
+    await ann.get_by_role("button", name="Remove bob").click()
+    await expect(ann.locator("#those li")).to_have_count(1)
+    await ann.keyboard.press("Escape")
+    for page in (bob, other):
+        await expect(page.locator("#title")).to_have_text("# lobby")
+        await expect(entry(page, "room:plans")).to_have_count(0)
+    await expect(ann.locator("#about")).to_have_text("1 here")
+    await say(ann, "without bob")
+    await shows(ann, "for bob", "without bob")
+    assert await bob.evaluate(LOOK, "room:plans") == ["forbidden"] * 3
+    await expect(bob.locator("body")).not_to_contain_text("without bob")
+
+
+async def test_who_is_removed_while_away_has_lost_the_room(tab: Open) -> None:
+    ann, bob = await both(tab)
+    await create(ann, "plans")
+    await bring(ann, "bob")
+    await entry(bob, "room:plans").click()
+    await expect(bob.locator("#about")).to_have_text("2 here")
+    await bob.context.set_offline(True)
+    await expect(bob.locator("#offline")).to_be_visible()
+    await ann.click("#members")
+    await ann.get_by_role("button", name="Remove bob").click()
+    await expect(ann.locator("#those li")).to_have_count(1)
+    await bob.context.set_offline(False)
+    await expect(bob.locator("#title")).to_have_text("# lobby", timeout=COMES_BACK)
+    await expect(entry(bob, "room:plans")).to_have_count(0)
+
+
+async def test_who_is_here_is_seen_among_the_members(tab: Open) -> None:
+    ann, bob = await both(tab)
+    await ann.click("#members")
+    await expect(ann.locator("#those").get_by_label("here", exact=True)).to_have_count(2)
+    await ann.keyboard.press("Escape")
+    await bob.close()
+    await expect(ann.locator("#about")).to_have_text("1 here")
+    await ann.click("#members")
+    await expect(ann.locator("#those").get_by_label("not here")).to_have_count(1)
 
 
 # Being told
@@ -243,6 +349,46 @@ async def test_an_admin_reaches_everybody(tab: Open) -> None:
 
 
 # Coming and going
+
+
+async def test_a_message_whose_answer_was_lost_long_ago_is_not_said_again(tab: Open) -> None:
+    ann, bob = await both(tab)
+    await say(ann, "once")
+    await shows(ann, "once")
+    assert await ann.evaluate(LONG_AGO) == 0
+    await say(ann, "and on")
+    for page in (ann, bob):
+        await shows(page, "once", "and on")
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_a_room_outlives_the_server(tab: Open, server: Server, end: str) -> None:
+    ann, bob = await both(tab)
+    for text in ("one", "two"):
+        await say(ann, text)
+    await shows(bob, "one", "two")
+    await bob.close()
+    await (server.stop() if end == "stop" else server.kill())
+    await expect(ann.locator("#offline")).to_be_visible()
+    await say(ann, "three")
+    await server.start()
+    await shows(ann, "one", "two", "three")
+    bob = await sign(await tab("/"), "sign-in", "bob")
+    await shows(bob, "one", "two", "three")
+
+
+async def test_who_was_away_for_long_sees_the_newest_and_pages_back(tab: Open) -> None:
+    ann, bob = await both(tab)
+    await say(ann, "before")
+    await shows(bob, "before")
+    await bob.context.set_offline(True)
+    await expect(bob.locator("#offline")).to_be_visible()
+    texts = [f"message {number}" for number in range(310)]  # more than a recovery has
+    await ann.evaluate(SAY_ALL, texts)
+    await bob.context.set_offline(False)
+    await shows(bob, *texts[-50:])
+    await bob.click("#earlier")
+    await shows(bob, *texts[-100:])
 
 
 async def test_a_reload_keeps_who_one_is_and_what_was_said(tab: Open) -> None:

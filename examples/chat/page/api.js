@@ -1,8 +1,8 @@
 // The app's HTTP routes.
 
-export async function api(path, body) {
-  const post = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  const answer = await fetch(`api/${path}`, body === undefined ? {} : post).catch(() => {
+export async function api(path, body, method = body === undefined ? "GET" : "POST") {
+  const sent = body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const answer = await fetch(`api/${path}`, { method, ...sent }).catch(() => {
     throw new Error("The server cannot be reached. Try again in a moment.");
   });
   const data = answer.status === 204 ? null : await answer.json().catch(() => null);

@@ -4,20 +4,27 @@ import { api } from "./api.js";
 import { link } from "./link.js";
 import { model } from "./model.js";
 import { outbox } from "./outbox.js";
+import { comings, follow, setTyping } from "./rooms.js";
+import { openRoster } from "./roster.js";
 import { badge, draw, element, forgetNotes, note, status, toast } from "./view.js";
 
 const TYPING_EVERY = 2_000; // milliseconds
+const TYPING_FOR = 4_000;
 
 let typed = 0; // when the others were last told
+let typing = null; // the room in which they see it, and the timer that ends it
 
 // What the server says
 
-link.onstatus = status;
+link.onstatus = (state, text) => {
+  if (state !== "open") model.lost();
+  status(state, text);
+};
 link.onsignedout = () => leave("You were signed out.");
 link.onopen = async () => {
   try {
     const [state] = await Promise.all([link.request("enter"), link.probe()]);
-    model.entered(state);
+    await model.entered(state);
     await outbox.flush();
   } catch (error) {
     if (error.code === "unauthorized") leave("Your session has ended.");
@@ -25,11 +32,19 @@ link.onopen = async () => {
   }
 };
 link.handlers = {
-  message({ channel, event, data }) {
-    if (channel === "people") changes[event]?.(data);
-    else if (event === "said") model.take(channel, data);
-    else if (event === "typing") model.types(channel, data);
+  message(message, timestamp) {
+    if (message.channel === "people") changes[message.event]?.(message.data);
+    else model.hear(message, timestamp);
   },
+  subscribed: (payload) => model.subscribed(payload),
+  unsubscribed({ channel, code }) {
+    if (!model.conversations.has(channel)) return;
+    model.get(channel).live = false;
+    if (code === "unavailable") return follow(model.get(channel));
+    model.leave(channel);
+    toast("You have left", `# ${channel.slice(5)}`);
+  },
+  ...Object.fromEntries(Object.keys(comings).map((type) => [type, (payload) => model.comes(type, payload)])),
   chat(message) {
     const other = message.from === model.me.name ? message.to : message.from;
     const fresh = message.number > model.get(`user:${other}`).last;
@@ -39,6 +54,7 @@ link.handlers = {
   },
   typing: ({ from, conversation }) => model.types(conversation, from),
   read: (mark) => model.wasRead(mark),
+  seen: (mark) => model.wasSeen(mark),
   notification: ({ title, message, type }) => note(title, message, type),
   system_message: ({ message, timestamp }) => note("Announcement", message, "warning", timestamp),
 };
@@ -56,15 +72,12 @@ const changes = {
     if (!model.people.includes(name)) model.people.push(name);
     draw();
   },
-  room(id) {
-    model.get(id);
-    draw();
-  },
 };
 
 model.onchange = draw;
 outbox.onchange = draw;
 outbox.onsent = ({ conversation }, { delivered, ...message }) => {
+  if (model.get(conversation).room) return; // it came as a message
   if (delivered === false) model.get(conversation).notes.set(message.number, "kept for the next sign-in");
   else if (delivered) model.get(conversation).notes.set(message.number, "sent");
   model.take(conversation, message);
@@ -127,7 +140,7 @@ element("sign-out").onclick = async () => {
 function choose(event) {
   const id = event.target.closest("button")?.dataset.conversation;
   if (!id) return;
-  typed = 0;
+  stopTyping();
   model.show(id);
   element("chat").dataset.view = "talk";
   element("text").focus();
@@ -152,7 +165,7 @@ element("composer").onsubmit = (event) => {
   const text = element("text").value.trim();
   if (!text) return;
   element("text").value = "";
-  typed = 0;
+  stopTyping();
   outbox.add(model.current, text);
   draw();
   element("scroll").scrollTop = element("scroll").scrollHeight;
@@ -163,10 +176,26 @@ element("text").onkeydown = (event) => {
   element("composer").requestSubmit();
 };
 element("text").oninput = () => {
+  const conversation = model.get(model.current);
+  if (conversation.room) return typeIn(conversation);
   if (Date.now() - typed < TYPING_EVERY) return;
   typed = Date.now();
-  link.send("typing", { conversation: model.current });
+  link.send("typing", { conversation: conversation.id });
 };
+
+function typeIn(room) {
+  clearTimeout(typing?.timer);
+  if (typing?.room !== room) setTyping(room, true);
+  typing = { room, timer: setTimeout(stopTyping, TYPING_FOR) };
+}
+
+function stopTyping() {
+  typed = 0;
+  if (typing === null) return;
+  clearTimeout(typing.timer);
+  setTyping(typing.room, false);
+  typing = null;
+}
 
 // Asking for one line: a room's name, an announcement
 
@@ -192,11 +221,12 @@ element("cancel").onclick = () => element("asking").close();
 element("new-room").onclick = () =>
   ask({
     question: "New room",
-    explanation: "Everybody sees it at once. Letters a–z, digits, dots, dashes and underscores.",
+    explanation: "Those you add to it see it. Letters a–z, digits, dots, dashes and underscores.",
     confirm: "Create",
     most: 32,
     act: async (name) => model.show((await api("rooms", { name })).conversation),
   });
+element("roster").ontoggle = (event) => event.newState === "open" && openRoster();
 element("announce").onclick = () =>
   ask({
     question: "Tell everybody",

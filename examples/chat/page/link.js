@@ -11,10 +11,10 @@ const FINAL = [1000, 1002, 1003, 1007, 1008, 1009];
 const UNAUTHORIZED = 4501;
 
 // Errors after which the same request may well succeed.
-const PASSING = ["lost", "timeout", "unavailable", "storage_full", "internal"];
+const PASSING = ["lost", "timeout", "rate_limited", "unavailable", "storage_full", "internal"];
 
 export const link = {
-  handlers: {}, // type -> function of the payload
+  handlers: {}, // type -> function of the payload and the server's time
   onstatus: () => {}, // (state, text)
   onopen: () => {},
   onsignedout: () => {},
@@ -24,6 +24,7 @@ export const link = {
   attempt: 0,
   timer: 0,
   lastId: 0,
+  heard: 0, // the server's time when it last said something
   waiting: new Map(), // id -> [resolve, reject]
 
   get connected() {
@@ -77,13 +78,14 @@ export const link = {
     this.waiting.clear();
   },
 
-  receive({ type, payload, id, cursor }) {
+  receive({ type, payload, id, cursor, timestamp }) {
+    this.heard = Math.max(this.heard, cursor === undefined ? timestamp : 0); // what waited in the inbox is old
     const [resolve, reject] = this.waiting.get(id) ?? [];
     this.waiting.delete(id);
     if (type === "error") reject?.(failure(payload.code, payload.message));
     else if (resolve) resolve(payload);
     else if (type === "welcome") this.onopen();
-    else this.handlers[type]?.(payload);
+    else this.handlers[type]?.(payload, timestamp);
     // A durable message is ours now: the inbox may forget it, and other tabs need not show it.
     if (cursor !== undefined) this.send("ack", { cursor });
   },

@@ -1,10 +1,11 @@
-// What the page knows: who is there, and the conversations with their messages.
-// The messages of a conversation are numbered without a hole. What is held is one piece without a hole, too: a message
-// that does not follow the last one held says that something was missed, and `fill` asks for it.
+// What the page knows: who is there, and the conversations with their messages; of rooms, `rooms.js` knows more.
+// What two people say is numbered without a hole. What is held is one piece without a hole, too: a message that does not
+// follow the last one held says that something was missed, and `fill` asks for it.
 
 import { history } from "./api.js";
 import { link } from "./link.js";
 import { outbox } from "./outbox.js";
+import { back, begin, comings, follow, furnish, hear, isBehind, place, unread } from "./rooms.js";
 
 const PAGE = 50;
 const TOO_FAR = 200; // missed more than this: begin again with the newest
@@ -25,36 +26,69 @@ export const model = {
   get(id) {
     if (!this.conversations.has(id)) {
       const [kind, name] = [id.slice(0, 4), id.slice(5)];
-      this.conversations.set(id, {
-        ...{ id, name, room: kind === "room", last: 0, read: 0, messages: [], loaded: false, filling: false },
-        ...{ typing: new Map(), notes: new Map() },
-      });
+      const conversation = { id, name, room: kind === "room", messages: [], loaded: false, filling: false };
+      const pair = { last: 0, read: 0, typing: new Map(), notes: new Map() };
+      this.conversations.set(id, conversation.room ? furnish(conversation) : Object.assign(conversation, pair));
     }
     return this.conversations.get(id);
   },
 
   // The answer to `enter`, after each connect.
-  entered({ people, online, conversations }) {
+  async entered({ people, online, conversations, rooms }) {
     this.people = people;
     this.online = new Set(online);
+    for (const { id, room, live } of [...this.conversations.values()]) if (room && !live && !(id in rooms)) this.leave(id);
     for (const [id, { last, read }] of Object.entries(conversations)) {
       const conversation = this.get(id);
       conversation.last = Math.max(conversation.last, last);
       conversation.read = Math.max(conversation.read, read);
       if (conversation.loaded) fill(conversation);
     }
+    for (const [id, read] of Object.entries(rooms)) this.wasSeen({ channel: id, ...read });
     this.show(this.current);
+    await Promise.all(Object.keys(rooms).map((id) => follow(this.get(id))));
+  },
+
+  // The connection went.
+  lost() {
+    for (const conversation of this.conversations.values()) if (conversation.room) conversation.live = false;
+  },
+
+  // We are in a room no more.
+  leave(id) {
+    this.conversations.delete(id);
+    if (this.current === id) this.show("room:lobby");
+    this.onchange();
+  },
+
+  // What the server says of a room.
+  hear(message, timestamp) {
+    const room = this.get(message.channel);
+    hear(room, message, timestamp);
+    this.markRead();
+    this.onchange();
+  },
+
+  subscribed(payload) {
+    if (payload.channel.startsWith("room:")) begin(this.get(payload.channel), payload);
+  },
+
+  comes(type, payload) {
+    const room = this.conversations.get(payload.channel);
+    if (room) comings[type](room, payload);
+    this.onchange();
   },
 
   show(id) {
     this.current = id;
     const conversation = this.get(id);
-    if (!conversation.loaded) load(conversation);
+    if (conversation.room && conversation.live && !conversation.loaded) back(conversation).catch(() => {});
+    else if (!conversation.room && !conversation.loaded) load(conversation);
     this.markRead();
     this.onchange();
   },
 
-  // Take a message, live or from the history: {number, from, message, timestamp, key}.
+  // Take a message between two people, live or from the history: {number, from, message, timestamp, key}.
   take(id, message) {
     const conversation = this.get(id);
     const held = lastHeld(conversation);
@@ -73,10 +107,20 @@ export const model = {
 
   // What somebody looks at is read, here and on their other tabs.
   markRead() {
-    const { id, last, read, loaded } = this.get(this.current);
-    if (document.hidden || !loaded || last <= read || !link.connected) return;
-    this.get(id).read = last;
+    const conversation = this.get(this.current);
+    const { id, last, read, loaded } = conversation;
+    if (document.hidden || !loaded || !link.connected) return;
+    if (conversation.room) return markSeen(conversation);
+    if (last <= read) return;
+    conversation.read = last;
     link.send("read", { conversation: id, number: last });
+  },
+
+  // One of our other tabs did.
+  wasSeen({ channel, ...seen }) {
+    const room = this.get(channel);
+    if (isBehind(room.read, seen)) room.read = seen;
+    this.onchange();
   },
 
   wasRead({ conversation, number }) {
@@ -93,6 +137,7 @@ export const model = {
   },
 
   unread(id) {
+    if (this.conversations.get(id)?.room) return unread(this.get(id));
     const { last, read, messages } = this.conversations.get(id) ?? { last: 0, read: 0, messages: [] };
     const mine = messages.filter(({ number, from }) => number > read && from === this.me.name).length;
     return Math.max(0, last - read - mine);
@@ -100,12 +145,20 @@ export const model = {
 
   async earlier() {
     const conversation = this.get(this.current);
+    if (conversation.room) return back(conversation);
     const before = conversation.messages[0].number;
     const found = await history(conversation.id, { before, limit: PAGE });
     if (conversation.messages[0].number === before) conversation.messages.unshift(...found);
     this.onchange();
   },
 };
+
+function markSeen(room) {
+  const last = room.messages.at(-1);
+  if (!last || !isBehind(room.read, last)) return;
+  room.read = place(last);
+  link.send("seen", { channel: room.id, ...room.read });
+}
 
 async function load(conversation) {
   if (conversation.filling) return;

@@ -2,14 +2,16 @@
 // Each entry has a key, and the server takes a key once: sent again by another tab or after a lost answer, it is one.
 
 import { link } from "./link.js";
+import { wasSaid } from "./rooms.js";
 
 const AGAIN_AFTER = 2_000; // milliseconds
+const KNOWN_FOR = 60_000; // for longer than this the hub knows a key; later we look whether the room has the message
 
 let user = null;
 let underway = false;
 
 export const outbox = {
-  entries: [], // oldest first: { key, conversation, text, at, failed? }
+  entries: [], // oldest first: { key, conversation, text, at, heard, failed? }; heard is the server's time before
   onsent: () => {}, // (entry, the message as the server took it)
   onchange: () => {},
 
@@ -30,7 +32,7 @@ export const outbox = {
 
   add(conversation, text) {
     const key = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-    const entry = { key, conversation, text, at: Date.now() };
+    const entry = { key, conversation, text, at: Date.now(), heard: link.heard };
     this.entries.push(entry);
     keep(entry);
     this.flush();
@@ -64,7 +66,10 @@ export const outbox = {
   async deliver(entry) {
     const { conversation, text, key } = entry;
     const person = conversation.startsWith("user:");
+    const late = entry.heard && link.heard - entry.heard > KNOWN_FOR;
+    if (!entry.heard) keep(Object.assign(entry, { heard: link.heard }));
     try {
+      if (!person && late && (await wasSaid(conversation, key, entry.heard))) return this.done(key);
       const taken = person
         ? await link.request("chat", { recipientId: conversation.slice(5), message: text, key })
         : await link.request("publish", { channel: conversation, data: text, key });

@@ -19,15 +19,20 @@ export function draw() {
   const conversation = model.get(model.current);
   drawLists();
   drawMessages(conversation);
-  const { room, name, typing } = conversation;
+  const { room, name } = conversation;
   element("title").textContent = room ? `# ${name}` : name;
-  element("about").textContent = room ? `${model.online.size} online` : model.online.has(name) ? "online" : "offline, gets it later";
+  element("about").textContent = room ? `${conversation.count} here` : model.online.has(name) ? "online" : "offline, gets it later";
   element("text").placeholder = room ? `Message # ${name}` : name === model.me.name ? "A note to yourself" : `Message ${name}`;
-  const names = [...typing.keys()];
+  element("members").hidden = !room;
+  const names = room ? typingIn(conversation) : [...conversation.typing.keys()];
   element("typing").textContent = names.length ? `${names.join(", ")} ${names.length > 1 ? "are" : "is"} typing…` : "";
   const unread = [...model.conversations.keys()].reduce((sum, id) => sum + (id === model.current ? 0 : model.unread(id)), 0);
   badge(element("elsewhere"), unread);
   document.title = `${unread ? `(${unread}) ` : ""}${model.me.name} · Hubbub chat`;
+}
+
+function typingIn({ here }) {
+  return [...here.values()].filter(({ userId, state }) => state?.typing && userId !== model.me.name).map(({ userId }) => userId);
 }
 
 export function status(state, text) {
@@ -101,7 +106,7 @@ function drawEntry(item, id) {
   button.firstChild.setAttribute("aria-label", online ? "online" : "offline");
 }
 
-function avatar(name) {
+export function avatar(name) {
   const sign = make("span", `avatar hue${[...name].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % HUES}`, name.slice(0, 1));
   sign.setAttribute("role", "img");
   return sign;
@@ -118,7 +123,7 @@ function drawMessages(conversation) {
   if (changed) list.replaceChildren();
   list.dataset.conversation = conversation.id;
   keep(list, itemsOf(conversation), ({ key }) => key, makeMessage, drawMessage);
-  element("earlier").hidden = !(conversation.messages[0]?.number > 1);
+  element("earlier").hidden = conversation.room ? !conversation.loaded || !conversation.more : !(conversation.messages[0]?.number > 1);
   element("empty").hidden = !conversation.loaded || list.children.length > 0;
   element("empty").textContent = `Nothing here yet. Say hello to ${conversation.room ? "the room" : conversation.name}.`;
   if (atEnd) scroll.scrollTop = scroll.scrollHeight;
@@ -133,7 +138,7 @@ function itemsOf(conversation) {
     const day = calendar.format(message.timestamp);
     if (last === null || day !== calendar.format(last.timestamp)) items.push({ key: `day ${day}`, day });
     const follows = items.at(-1).message && last.from === message.from && message.timestamp - last.timestamp < TOGETHER;
-    items.push({ key: `number ${message.number}`, message, follows, note: conversation.notes.get(message.number) });
+    items.push({ key: `message ${message.id ?? message.number}`, message, follows, note: conversation.notes?.get(message.number) });
     last = message;
   }
   for (const { key, text, at, failed, conversation: id } of outbox.entries) {
@@ -179,7 +184,7 @@ function keep(list, items, keyOf, create, update) {
   for (const child of old.values()) child.remove();
 }
 
-function make(name, className = "", text = "") {
+export function make(name, className = "", text = "") {
   const made = document.createElement(name);
   if (className) made.className = className;
   made.textContent = text;
