@@ -70,6 +70,27 @@ async def test_whoever_does_not_answer_is_given_up(hub: Hub, clock: ManualClock)
     assert connection.state.name == "CLOSED"
 
 
+@pytest.mark.parametrize("ping", [3, 10, 30], ids=["shorter than a pong's time", "as long", "longer"])
+async def test_no_silence_is_longer_than_it_should_be(clock: ManualClock, ping: float) -> None:
+    """A proxy's time for a silent connection has to be longer than this and no more."""
+    hub = Hub(timeouts=replace(TIMES, ping=ping))
+    connection, transport = client(hub)
+    pass_time(hub, clock, ping / 3)
+    connection.touch()
+    for count in range(1, 6):
+        pass_time(hub, clock, ping - 1)
+        assert transport.pinged == count - 1
+        pass_time(hub, clock, 2)
+        assert transport.pinged == count
+        connection.touch()
+    assert connection.is_open
+    pass_time(hub, clock, ping + 1 + TIMES.pong - 2)
+    assert transport.pinged == 6
+    assert connection.is_open
+    pass_time(hub, clock, 4)
+    assert transport.closes == [(4003, "no answer to a ping")]
+
+
 SIGNS: dict[str, Callable[[Connection], None]] = {
     "bytes": lambda conn: conn.touch(),
     "a ping message": lambda conn: say(conn, "ping"),

@@ -56,10 +56,16 @@ class Heartbeat:
                 connection.node.slow_consumers += 1
                 connection.close(CloseCode.SLOW_CONSUMER, "stopped reading")
             outbox.stalled = left
-        elif not connection.is_alive and connection.reading and now - connection.pinged >= self._timeouts.pong:
+        elif not connection.is_alive and connection.reading:
+            rest = connection.pinged + self._timeouts.pong - now
+            if rest > 0:
+                return rest
             connection.close(CloseCode.NO_PONG, "no answer to a ping")
-        elif now - connection.heard >= self._timeouts.ping and outbox.transport.ping():
-            connection.pinged = now
         else:
-            return max(self._timeouts.ping - (now - connection.heard), self._timeouts.pong)
+            rest = connection.heard + self._timeouts.ping - now
+            if rest > 0:
+                return rest
+            if outbox.transport.ping():
+                connection.pinged = now
+                return min(self._timeouts.ping, self._timeouts.pong)
         return self._timeouts.pong
