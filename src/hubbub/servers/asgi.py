@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from hubbub.contracts import Handshake
+from hubbub.core.arrival import Refusal
 from hubbub.core.forms import TEXTS, Form
 from hubbub.core.frames import cut_reason
 from hubbub.errors import CloseCode, HubbubError, RequestError
@@ -43,12 +45,16 @@ class Endpoint:
         if scope["type"] == "websocket":
             await self._connect(scope, receive, send)
         else:
-            await serve_page(self._hub.path, scope, send)
+            await serve_page(self._hub, scope, send)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Accept one client; give the socket to the native server's transport, or stay and serve it here."""
         await receive()
         hub = self._hub
+        refusal = _enter(hub, scope)
+        if refusal is not None:
+            await _turn_away(refusal, scope, send)
+            return
         handshake, connection = Handshake(scope), Connection(hub.node)
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if SUBPROTOCOL in scope.get("subprotocols", ()):
@@ -144,6 +150,30 @@ class Door:
             await self.hub.shutdown()
             return {"type": "lifespan.startup.failed", "message": str(error)}
         return {"type": "lifespan.startup.complete"}
+
+
+def _enter(hub: Hub, scope: Scope) -> Refusal | None:
+    """Ask the hub's entrance, unless the native door did before the app was called."""
+    entrance, native = hub.node.entrance, takeover_of(scope)
+    if native is not None and native.entered is entrance:
+        return None
+    client = scope.get("client")
+    return entrance.check(entrance.read(scope["headers"], client[0] if client else None, scope.get("scheme") == "wss"))
+
+
+async def _turn_away(refusal: Refusal, scope: Scope, send: Send) -> None:
+    """Answer with the refusal's HTTP status where the server can; a close before the accept is a 403 everywhere.
+
+    uvicorn's log has an error for every answer that is neither, so 403 is left to the server, without the reason.
+    """
+    own = "websocket.http.response" in (scope.get("extensions") or {})
+    if refusal.status == HTTPStatus.FORBIDDEN or not own:
+        await send({"type": "websocket.close", "code": CloseCode.POLICY_VIOLATION, "reason": refusal.reason})
+        return
+    headers = [*refusal.headers, (b"content-type", b"text/plain; charset=utf-8")]
+    headers.append((b"content-length", b"%d" % len(refusal.body)))
+    await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": refusal.body})
 
 
 def _start(hub: Hub) -> None:

@@ -9,6 +9,7 @@ from enum import Enum
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hubbub.core.handshake import Request
+from hubbub.servers.forwarding import forward
 from hubbub.servers.refusal import refuse
 from hubbub.servers.uvicorn import WebSocketProtocol
 
@@ -75,6 +76,7 @@ class HttpProtocol(HttpToolsProtocol):
         elif len(lines) > HEADER_COUNT or max(lines, default=0) > HEADER_LINE or sum(lines) > HEAD_BYTES:
             self._refuse(431)
         elif not self._refused:
+            forward(self.config, self.scope)
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from hubbub.contracts import Handshake
     from hubbub.core.limits import FrameLimits
     from hubbub.node.connection import Connection
+    from hubbub.node.entrance import Entrance
 
 __all__ = ["TAKEOVER", "Takeover", "takeover_of"]
 
@@ -16,6 +17,9 @@ TAKEOVER = "hubbub.takeover"
 
 class Takeover(Protocol):
     """What a native server offers under `TAKEOVER` in `scope["extensions"]`."""
+
+    entered: Entrance | None
+    """The entrance that this client has passed before the app was called, so that the endpoint need not ask again."""
 
     def prepare(self, limits: FrameLimits, deflate: bool) -> None:
         """Before the accept: what the socket's messages may be, and whether they may be compressed."""

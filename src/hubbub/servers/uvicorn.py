@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from hubbub.contracts import Handshake, Receiver
+from hubbub.core.arrival import Refusal
 from hubbub.core.deflate import Agreement, negotiate
 from hubbub.core.forms import FRAMES, deflated
 from hubbub.core.handshake import (
@@ -29,6 +30,9 @@ from hubbub.core.handshake import (
 from hubbub.core.limits import FrameLimits
 from hubbub.errors import CloseCode, HandshakeError
 from hubbub.node.connection import Connection
+from hubbub.node.entrance import Entrance
+from hubbub.node.hub import Hub
+from hubbub.servers.forwarding import forward
 from hubbub.servers.native import NativeTransport
 from hubbub.servers.refusal import refuse
 from hubbub.servers.socket import AsgiSocket, Event
@@ -59,6 +63,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.request: Request
         self.native: NativeTransport | None = None
+        self.entered: Entrance | None = None
         self.socket: AsgiSocket | None = None
         self._key = b""
         self._head: bytes | None = None
@@ -97,7 +102,13 @@ class WebSocketProtocol(asyncio.Protocol):
         except HandshakeError as error:
             self._refuse(error.status, error.reason.encode(), error.headers)
             return
-        task = asyncio.get_running_loop().create_task(self._run(self._scope(server, client)))
+        scope = self._scope(server, client)
+        forward(self.config, scope)
+        refusal = self._enter(scope)
+        if refusal is not None:
+            self._refuse(refusal.status, refusal.body, refusal.headers)
+            return
+        task = asyncio.get_running_loop().create_task(self._run(scope))
         self.state.tasks.add(task)
         task.add_done_callback(self.state.tasks.discard)
 
@@ -174,6 +185,16 @@ class WebSocketProtocol(asyncio.Protocol):
             connection.accept(native, handshake, head)
 
     # Inside
+
+    def _enter(self, scope: dict[str, Any]) -> Refusal | None:
+        """Ask the entrance of the hub that has this path before the app does any work; the endpoint asks for others."""
+        path = scope["path"].removeprefix(scope["root_path"])
+        hubs = [hub for hub in Hub.all_running() if hub.path == path]
+        if len(hubs) != 1:
+            return None  # one that is mounted, or not started: the endpoint knows better which
+        client, entrance = scope["client"], hubs[0].node.entrance
+        self.entered = entrance
+        return entrance.check(entrance.read(scope["headers"], client[0] if client else None, scope["scheme"] == "wss"))
 
     async def _run(self, scope: dict[str, Any]) -> None:
         """Call the app; when it returns the socket lives on if the hub took it."""
