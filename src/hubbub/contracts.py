@@ -85,6 +85,9 @@ class Receiver(Protocol):
     def receive_binary(self, data: bytes) -> None:
         """Take one whole binary message."""
 
+    def receive_control(self) -> None:
+        """Learn that a ping or a pong came: it is no message, but counts as one; the door answers it."""
+
     def touch(self) -> None:
         """Learn that the peer is alive: bytes came, if no message yet."""
 
@@ -227,7 +230,7 @@ class Store(Protocol):
         """What the last `archive` was given; None before the first."""
 
     async def archived(
-        self, channel: str, limit: int, *, after: tuple[str, int] | None = None, since: int = 0
+        self, channel: str, limit: int, *, after: tuple[str, int] | None = None, since: int = 0, back: bool = False
     ) -> list[Record]:
         """Publications of a channel, oldest first.
 
@@ -236,6 +239,7 @@ class Store(Protocol):
             limit: how many at most.
             after: epoch and offset of the record to go on behind; nothing is found behind an unknown one.
             since: when the first was published, or later.
+            back: the last ones, or with `after` the last ones before it.
         """
 
     # Care
@@ -269,6 +273,15 @@ class BrokerReceiver(Protocol):
     def published(self, channel: str, publication: Publication) -> None:
         """Pass a publication on to the channel's subscribers here; in the order of the offsets, along a channel."""
 
+    def broken(self, channel: str) -> None:
+        """Learn that publications of a channel with a history were missed for good: its subscribers must come back."""
+
+    def told(self, topic: str, data: bytes) -> None:
+        """Learn what another node says to those that follow a topic."""
+
+    def resumed(self) -> None:
+        """Learn that the broker was out of reach, or this node too slow for it: something told may be lost."""
+
 
 class Broker(Protocol):
     """Moves publications between nodes, and remembers the latest of each channel.
@@ -279,7 +292,18 @@ class Broker(Protocol):
     2. What `publish` returned for is remembered and will be told to every node with a subscriber, or shows as a gap
        that the node can see: `previous` names the publication before it.
     3. `past` is complete or says that it is not; see `core.recovery`.
+    4. What is told to a topic gets to the other nodes that follow it at most once, in order from each node.
+    5. Names of channels, topics and leases are data: whatever text they are, no broker reads anything else into them.
     """
+
+    place: str
+    """What and where it is, for people: `NATS at nats.example.com:4222`; never a user name or password."""
+    shared: bool
+    """Whether there may be other nodes; without, nothing is told and a claim is this process's own."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it answers, as far as is known."""
 
     def listen(self, receiver: BrokerReceiver) -> None:
         """Tell this receiver, from the start on; called once, first."""
@@ -326,14 +350,21 @@ class Broker(Protocol):
             StoreError: it is not remembered for sure.
         """
 
-    async def subscribe(self, channel: str) -> None:
-        """Tell of this channel's publications from now on: this node has its first subscriber."""
+    async def subscribe(self, namespace: Namespace, channel: str) -> None:
+        """Tell of this channel's publications from now on: this node has its first subscriber.
+
+        Raises:
+            StoreError: it cannot now; nothing is told.
+        """
 
     async def unsubscribe(self, channel: str) -> None:
         """Tell no more: the last one has gone."""
 
     async def past(self, namespace: Namespace, channel: str, since: Position | None, limit: int, now: int) -> Past:
         """What a channel remembers behind a position, at most `limit`; without one the latest `limit`."""
+
+    def position(self, namespace: Namespace, channel: str) -> Position | None:
+        """How far this node was told of a channel that it is subscribed to; None if it has no history or nobody knows."""
 
     async def purge(self, channel: str) -> None:
         """Forget a channel's history; positions from before are good no more."""
@@ -344,6 +375,30 @@ class Broker(Protocol):
         Args:
             position: go on behind it, and forget what is before; None is the beginning.
             limit: how many at most.
+        """
+
+    async def follow(self, topic: str) -> None:
+        """Tell what other nodes say to this topic from now on.
+
+        Raises:
+            StoreError: it cannot now.
+        """
+
+    async def unfollow(self, topic: str) -> None:
+        """Tell no more of it."""
+
+    async def tell(self, topic: str, data: bytes) -> int:
+        """Say something to the other nodes that follow a topic; how many do, at least, as far as the broker knows.
+
+        Raises:
+            StoreError: it was not said for sure.
+        """
+
+    async def claim(self, name: str, owner: str, ttl: float) -> bool:
+        """Have a name for `ttl` seconds, or have it on: True unless another owner has it by now.
+
+        Raises:
+            StoreError: nobody knows.
         """
 
     def sweep(self, now: int) -> None:

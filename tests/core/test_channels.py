@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubbub.core.channels import Channel, Channels, check_name
+from hubbub.core.channels import FEW, Channel, Channels, check_name
 from hubbub.errors import RequestError
 
 
@@ -55,6 +55,19 @@ def test_to_leave_a_channel_one_is_not_in_changes_nothing() -> None:
     channels.subscribe(ann, "news")
     assert not channels.unsubscribe(bob, "news")
     assert members(channels, "news") == [ann]
+
+
+def test_a_few_and_many_are_kept_in_the_order_in_which_they_came() -> None:
+    channels, crowd = Channels[Member](), [Member() for _ in range(3 * FEW)]
+    for count, member in enumerate(crowd, 1):
+        assert channels.subscribe(member, "news")
+        assert not channels.subscribe(member, "news")
+        assert members(channels, "news") == crowd[:count]
+    while len(crowd) > 1:
+        assert channels.unsubscribe(crowd.pop(1), "news")
+        assert members(channels, "news") == crowd
+    assert channels.leave_all(crowd[0]) == ["news"]
+    assert len(channels) == 0
 
 
 def test_leave_all_says_which_they_were() -> None:

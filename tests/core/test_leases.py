@@ -19,7 +19,7 @@ ANN, BEN = Entry("1", "ann"), Entry("2", "ben")
 def users(leases: Leases, channel: str = "room") -> set[str]:
     """Who is there, as one node sees it."""
     roster = leases.rosters.get(channel)
-    return set() if roster is None else {member.user_id or "" for member in roster.members.values()}
+    return set() if roster is None else {member.user_id or "" for member in roster.members()}
 
 
 def delta(number: int, *entries: Entry, node: str = "b") -> Delta:
@@ -86,7 +86,7 @@ def test_a_user_on_two_nodes_is_one_member(leases: Leases) -> None:
     leases.put("room", "9", Entry("9", "ann"))
     roster = leases.rosters.get("room")
     assert roster is not None
-    assert [member.connections for member in roster.members.values()] == [2]
+    assert [member.connections for member in roster.members()] == [2]
     assert sorted(entry.connection_id for entry in leases.entries("room")) == ["1", "9"]
     assert not leases.rosters.tell("room").left
     leases.expire(TTL)
@@ -115,7 +115,7 @@ def test_an_equal_entry_of_a_snapshot_changes_nothing(leases: Leases) -> None:
     leases.apply_delta(Delta("b", 6, [Change("room", "1", ANN)]), now=1.0)
     roster = leases.rosters.get("room")
     assert roster is not None
-    assert [member.state for member in roster.members.values()] == [None]
+    assert [member.state for member in roster.members()] == [None]
 
 
 def test_what_travels_has_a_form() -> None:

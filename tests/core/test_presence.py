@@ -180,7 +180,7 @@ def test_whoever_looks_whenever_knows_the_exact_set_after_the_next_telling(steps
             if before != entries.get(id):
                 roster.change(before, entries.get(id))
     _tell(roster, clients)
-    assert sum(member.connections for member in roster.members.values()) == len(entries)
+    assert sum(member.connections for member in roster.members()) == len(entries)
 
 
 def _tell(roster: Roster, clients: list[Client]) -> None:
@@ -204,7 +204,7 @@ def test_where_nobody_looks_every_join_has_one_leave(steps: list[Any]) -> None:
             entries[id] = Entry(id, step[1], step[2], clock)
         roster.change(before, entries.get(id))
     assert not there
-    assert not roster.members
+    assert not roster
 
 
 def _account(changes: Changes, there: set[str]) -> None:

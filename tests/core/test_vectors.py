@@ -15,15 +15,26 @@ import pytest
 
 from hubbub import Auth, Connection, Handshake, Hub, Limits, RequestError
 from hubbub.errors import ERROR_CODES, StorageFull, StoreUnavailable
+from hubbub.limits import Rate, Rates
 from tests.fakes import SCOPE, RecordingTransport, make_hub, open_connection, read_messages, say, tick
 
 FILES = sorted((Path(__file__).parents[1] / "vectors").glob("*.json"))
 VECTORS = {f"{path.stem}: {each['name']}": each for path in FILES for each in json.loads(path.read_bytes())["vectors"]}
-HUB_METHODS = {"broadcast", "broadcast_system", "disconnect_user", "notify", "publish", "send_to_user", "shutdown"}
+HUB_METHODS = {
+    "broadcast",
+    "broadcast_system",
+    "disconnect_user",
+    "drain",
+    "notify",
+    "publish",
+    "send_to_user",
+    "shutdown",
+}
 CONNECTION_METHODS = {"close", "identify"}
 SECRET = "the secret of these vectors, which is none"
 SETTLED = 10  # turns of the loop after which everything in memory is done; for a database one has to wait
 PATIENCE = 5.0
+RATES = Rates(types={"rare": Rate(1, 60.0)})
 
 Json = dict[str, Any]
 
@@ -50,8 +61,9 @@ class Ordered(msgspec.Struct):
 
 def build_hub() -> Hub:
     """The server that the vectors are written for; a file of SQLite is made with the first durable message."""
-    hub = make_hub(limits=Limits(channels=2, inbox=3), auth=Auth(secret=SECRET), chat=True)
+    hub = make_hub(limits=Limits(channels=2, inbox=3), auth=Auth(secret=SECRET), chat=True, rates=RATES)
     hub.namespace("room", history=3)
+    hub.namespace("log", history=1, archive=True)
     hub.namespace("table", max_subscribers=1)
     hub.namespace("price", slow="latest_per_key")
     hub.namespace("lounge", presence=True)
@@ -79,6 +91,10 @@ def build_hub() -> Hub:
     @hub.on("fills_the_database")
     def fills_the_database(conn: Connection) -> None:
         raise StorageFull("The database has no room left.")
+
+    @hub.on("rare")
+    def rare(conn: Connection) -> str:
+        return "done"
 
     @hub.on("hangs")
     async def hangs(conn: Connection) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hubbub import Hub, Timeouts
+from tests.fakes import PLENTY
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +23,8 @@ async def complaints() -> AsyncIterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 async def hub() -> AsyncIterator[Hub]:
-    """A hub as it comes, running; a client that stays is soon cut at its end."""
-    hub = Hub(timeouts=Timeouts(shutdown=0.05))
+    """A hub as it comes but for its rates, running; a client that stays is soon cut at its end."""
+    hub = Hub(timeouts=Timeouts(shutdown=0.05), rates=PLENTY)
     hub.namespace("*")
     async with hub.running():
         yield hub

@@ -169,6 +169,17 @@ async def test_a_client_pages_through_it(hub: Hub) -> None:
     assert later["publications"] == []
 
 
+async def test_a_client_pages_back(hub: Hub) -> None:
+    await fill(hub, 5)
+    connection, transport = open_connection(hub)
+    found: list[Json] = []
+    since: Json = {}
+    while page := (await ask(hub, connection, transport, back=True, limit=2, **since))["publications"]:
+        found = [*page, *found]
+        since = {"since": {name: page[0][name] for name in ("offset", "epoch")}}
+    assert [each["data"] for each in found] == [0, 1, 2, 3, 4]
+
+
 async def test_a_page_is_no_larger_than_a_client_can_be_sent(another: Any) -> None:
     hub = await another(limits=Limits(send_queue=8192))
     for number in range(5):
@@ -176,6 +187,8 @@ async def test_a_page_is_no_larger_than_a_client_can_be_sent(another: Any) -> No
     connection, transport = open_connection(hub)
     page = await ask(hub, connection, transport)
     assert [each["data"][0] for each in page["publications"]] == ["0", "1"]
+    page = await ask(hub, connection, transport, back=True)
+    assert [each["data"][0] for each in page["publications"]] == ["3", "4"]
 
 
 async def test_the_app_decides_who_reads_it(hub: Hub) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from hubbub import CloseCode, Connection, Hub, Limits, RequestError, RequestTimeout, Timeouts
 from hubbub.node import dispatch, node, workers
-from tests.fakes import RecordingTransport, open_connection, say, tick
+from tests.fakes import PLENTY, RecordingTransport, open_connection, say, tick
 
 Kind = Literal["plain", "coroutine", "waiting", "thread"]
 KINDS: list[Kind] = ["plain", "coroutine", "waiting", "thread"]
@@ -140,7 +140,7 @@ async def test_pings_do_not_wait(hub: Hub) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine", "waiting"])
 async def test_thousands_of_waiting_messages_neither_recurse_nor_hold_the_loop(kind: Kind) -> None:
-    async with Hub(limits=Limits(in_flight=100_000, send_queue=1 << 30)).running() as hub:
+    async with Hub(limits=Limits(in_flight=100_000, send_queue=1 << 30), rates=PLENTY).running() as hub:
         turns = 0
 
         def turn() -> None:
@@ -248,7 +248,7 @@ async def test_a_handler_may_ask_whatever_is_in_flight(before: int) -> None:
 
 
 async def test_what_comes_while_a_handler_asks_is_bounded_too() -> None:
-    async with Hub(limits=Limits(in_flight=1)).running() as hub:
+    async with Hub(limits=Limits(in_flight=1), rates=PLENTY).running() as hub:
 
         @hub.on("ask")
         async def ask(conn: Connection) -> Any:

@@ -198,6 +198,10 @@ async def test_the_numbers(hub: Hub) -> None:
         "droppedPublications": 0,
         "conflated": 0,
         "handlerTimeouts": 0,
+        "refused": 0,
+        "rateLimited": 0,
+        "nodes": 1,
+        "connectionsElsewhere": 0,
         "databases": {"inbox": True, "archive": True},
     }
 

@@ -17,7 +17,7 @@ from hubbub import Connection, Hub, Limits, Timeouts
 from hubbub.core.envelope import encode
 from hubbub.core.forms import FRAMES, TEXTS, Form, deflated
 from hubbub.core.namespaces import Slow
-from tests.fakes import RecordingTransport, open_connection, tick
+from tests.fakes import PLENTY, RecordingTransport, open_connection, tick
 
 FORMS: list[Form] = [FRAMES, TEXTS, deflated(15), FRAMES, deflated(9), TEXTS]
 CHANNELS = ["A", "B", "C"]
@@ -231,7 +231,7 @@ async def run(
     steps: list[Step], check: Callable[[Play], None], policies: dict[str, Slow], send_queue: int = 1 << 30
 ) -> None:
     """Play the steps and check; `RecordingTransport` watches that nothing is written while paused."""
-    hub = Hub(limits=Limits(send_queue=send_queue), timeouts=TIMEOUTS)
+    hub = Hub(limits=Limits(send_queue=send_queue), timeouts=TIMEOUTS, rates=PLENTY)
     for channel in CHANNELS:
         hub.namespace(channel, slow=policies.get(channel, "close"))
     async with hub.running():

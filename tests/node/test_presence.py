@@ -12,7 +12,7 @@ import pytest
 from hubbub import CloseCode, Connection, Hub, RequestError, Timeouts
 from hubbub.core.recovery import Past
 from hubbub.node.access import Access
-from hubbub.node.presence import BEATS, MOST_SHOWN, MOST_STATE, SLICE, Present
+from hubbub.node.presence import BEATS, COST, MOST_SHOWN, MOST_STATE, PORTION, Present
 from tests.fakes import RecordingTransport, open_connection, say, tick
 
 SOON = 6  # turns of the loop after which everything in memory is done
@@ -45,6 +45,8 @@ async def beat(hub: Hub, beats: Iterator[int]) -> None:
     """Let a quarter of a second pass."""
     hub.node.beat(next(beats) / BEATS)
     await tick()
+    while hub.node.presence._due or hub.node.presence._pushes:
+        await tick()
 
 
 async def join(hub: Hub, user: str | None, channel: str = "room:1") -> tuple[Connection, RecordingTransport]:
@@ -272,7 +274,8 @@ async def test_a_storm_is_pushed_in_part_and_counted_in_full(hub: Hub, beats: It
 
 
 async def test_many_channels_are_told_a_few_at_a_time(hub: Hub, beats: Iterator[int]) -> None:
-    transports = [(await join(hub, "ann", f"room:{number}"))[1] for number in range(2 * SLICE + 1)]
+    each = PORTION // (COST + 1)  # with one subscriber
+    transports = [(await join(hub, "ann", f"room:{number}"))[1] for number in range(2 * each + 5)]
     hub.node.beat(next(beats) / BEATS)
     hub.node.beat(next(beats) / BEATS)
     waiting = [len(hub.node.presence._due)]
@@ -280,8 +283,28 @@ async def test_many_channels_are_told_a_few_at_a_time(hub: Hub, beats: Iterator[
         await tick()
         waiting.append(len(hub.node.presence._due))
     await tick()
-    assert waiting == [SLICE + 1, 1, 0]
+    assert waiting == [each + 4, 3, 0]
     assert all(len(pushes(transport)) == 1 for transport in transports)
+
+
+async def test_many_subscribers_are_told_in_portions(hub: Hub, beats: Iterator[int]) -> None:
+    crowd = [await join(hub, f"user-{number}") for number in range(2 * PORTION + 5)]
+    await beat(hub, beats)
+    for _, transport in crowd:
+        transport.forget()
+    await join(hub, "late")
+    hub.node.beat(next(beats) / BEATS)
+    told = [sum(bool(pushes(transport)) for _, transport in crowd)]
+    crowd[-1][0].unsubscribe("room:1")
+    while hub.node.presence._pushes:
+        await tick()
+        told.append(sum(bool(pushes(transport)) for _, transport in crowd))
+    assert told[0] < PORTION < told[1] <= 2 * PORTION
+    assert sum(bool(pushes(transport)) for _, transport in crowd) == len(crowd) - 1
+    assert pushes(crowd[-1][1]) == []  # it has left
+    assert {kind for _, transport in crowd for kind, _, _ in pushes(transport)} == {"presence_join"}
+    await beat(hub, beats)
+    assert [kind for kind, _, _ in pushes(crowd[0][1])] == ["presence_join", "presence_leave"]
 
 
 # What a member says of itself
@@ -360,7 +383,7 @@ async def test_hidden_presence_is_only_for_who_asks(hub: Hub, beats: Iterator[in
     assert hub.node.presence._blind == {}
     assert (await ask(ann_connection, ann, "presence", "hidden:1"))["count"] == 2
     assert [each.user_id for each in await hub.presence("hidden:1")] == ["ann", "ben"]
-    assert hub.node.presence._leases.rosters.get("hidden:1").settled  # type: ignore[union-attr]
+    assert hub.node.presence.leases.rosters.get("hidden:1").settled  # type: ignore[union-attr]
 
 
 async def test_a_channel_without_presence_says_nothing(hub: Hub, beats: Iterator[int]) -> None:
@@ -489,6 +512,6 @@ async def test_nothing_is_left_of_those_who_left(hub: Hub, beats: Iterator[int])
         connection.close()
     await beat(hub, beats)
     presence = hub.node.presence
-    assert len(presence._leases.rosters) == 0
-    assert presence._leases.snapshot().channels == {}
+    assert len(presence.leases.rosters) == 0
+    assert presence.leases.snapshot().channels == {}
     assert not presence._due

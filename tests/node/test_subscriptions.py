@@ -404,13 +404,14 @@ async def test_the_broker_is_asked_in_order(hub: Hub, monkeypatch: Any, channel:
     told: list[str] = []
     gate = asyncio.Event()
 
-    async def subscribe_at(channel: str) -> None:
+    async def subscribe_at(namespace: Namespace, channel: str) -> None:
         told.append(f"+{channel}")
 
     async def unsubscribe_at(channel: str) -> None:
         await gate.wait()
         told.append(f"-{channel}")
 
+    monkeypatch.setattr(hub.node.broker, "shared", True)
     monkeypatch.setattr(hub.node.broker, "subscribe", subscribe_at)
     monkeypatch.setattr(hub.node.broker, "unsubscribe", unsubscribe_at)
     first, _ = open_connection(hub)
@@ -436,6 +437,7 @@ async def test_who_goes_while_the_past_is_read_leaves_nothing_at_the_broker(hub:
     async def note(channel: str) -> None:
         told.append(channel)
 
+    monkeypatch.setattr(hub.node.broker, "shared", True)
     monkeypatch.setattr(hub.node.broker, "unsubscribe", note)
     connection, _ = open_connection(hub)
     say(connection, "subscribe", {"channel": "room:1"})
@@ -453,3 +455,29 @@ async def test_leaving_while_the_past_is_read(hub: Hub) -> None:
     await hub.publish("room:1", None, 1)
     await tick()
     assert (connection.channels, data(transport)) == ([], [])
+
+
+async def test_rights_that_change_while_the_app_is_asked_count(hub: Hub) -> None:
+    asked, gate = [], asyncio.Event()
+    allowed = True
+
+    @hub.channel("room:{id}")
+    async def may(access: Any, id: str) -> bool:
+        answer = allowed
+        asked.append(access.connection)
+        await gate.wait()
+        return answer
+
+    connection, transport = open_connection(hub, "ada")
+    say(connection, "subscribe", {"channel": "room:1"}, id="1")
+    await tick(SOON)
+    allowed = False
+    rechecking = asyncio.create_task(hub.recheck(channel="room:1"))
+    await tick(SOON)
+    gate.set()
+    await rechecking
+
+    error = await transport.heard("error")
+    assert (error["id"], error["payload"]["code"]) == ("1", "forbidden")
+    assert connection.channels == []
+    assert len(asked) == 2

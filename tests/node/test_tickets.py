@@ -9,22 +9,31 @@ import pytest
 
 from hubbub import Auth, CloseCode, ConfigError, RequestError, UsageError
 from hubbub.config import load_settings
+from hubbub.core.claims import Claims
 from hubbub.core.credentials import LONGEST
-from hubbub.node import tickets as module
 from hubbub.node.secret import Secret
 from hubbub.node.tickets import TYPE, Tickets
 from hubbub.node.tokens import Tokens, sign
 from tests.node.tokens import SECRET, claims, token
 
 
+def make(secret: Secret) -> Tickets:
+    claims = Claims()
+
+    async def claim(name: str, owner: str, ttl: float) -> bool:
+        return claims.claim(name, owner, time.time(), time.time() + ttl)
+
+    return Tickets(secret, claim)
+
+
 @pytest.fixture
 def tickets() -> Tickets:
-    return Tickets(Secret(SECRET, load_settings()))
+    return make(Secret(SECRET, load_settings()))
 
 
-def close_code(tickets: Tickets, ticket: str) -> int | None:
+async def close_code(tickets: Tickets, ticket: str) -> int | None:
     with pytest.raises(RequestError) as caught:
-        tickets.redeem(ticket)
+        await tickets.redeem(ticket)
     assert caught.value.code == "unauthorized"
     return caught.value.close
 
@@ -34,37 +43,29 @@ def body(ticket: str) -> dict[str, Any]:
     return found
 
 
-def test_a_ticket_says_who_it_is_for(tickets: Tickets) -> None:
-    identity = tickets.redeem(tickets.issue("ada", {"role": "admin", "sub": "eve"}, "phone"))
+async def test_a_ticket_says_who_it_is_for(tickets: Tickets) -> None:
+    identity = await tickets.redeem(tickets.issue("ada", {"role": "admin", "sub": "eve"}, "phone"))
     assert (identity.user_id, identity.device, identity.expires_at) == ("ada", "phone", None)
     assert identity.claims["role"] == "admin"
 
 
-def test_the_connection_may_end_with_the_session(tickets: Tickets) -> None:
-    assert tickets.redeem(tickets.issue("ada", expires_at=12345.5)).expires_at == 12345.5
+async def test_the_connection_may_end_with_the_session(tickets: Tickets) -> None:
+    assert (await tickets.redeem(tickets.issue("ada", expires_at=12345.5))).expires_at == 12345.5
 
 
-def test_a_ticket_is_taken_once(tickets: Tickets) -> None:
+async def test_a_ticket_is_taken_once(tickets: Tickets) -> None:
     ticket = tickets.issue("ada")
-    tickets.redeem(ticket)
+    await tickets.redeem(ticket)
     for _ in range(3):
-        assert close_code(tickets, ticket) == CloseCode.UNAUTHORIZED
-    tickets.redeem(tickets.issue("ada"))
+        assert await close_code(tickets, ticket) == CloseCode.UNAUTHORIZED
+    await tickets.redeem(tickets.issue("ada"))
 
 
-def test_a_ticket_is_short_lived(tickets: Tickets) -> None:
+async def test_a_ticket_is_short_lived(tickets: Tickets) -> None:
     assert body(tickets.issue("ada"))["exp"] <= time.time() + 31
     now = int(time.time())
     late = sign({"sub": "ada", "aud": TYPE, "iat": now - 60, "exp": now - 6, "jti": "x"}, SECRET.encode(), TYPE)
-    assert close_code(tickets, late) == CloseCode.TOKEN_EXPIRED
-
-
-def test_used_tickets_are_forgotten_when_they_expire(tickets: Tickets, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ROUND", 0)
-    tickets._used = {"long ago": time.time() - 1}
-    tickets.redeem(tickets.issue("ada"))
-    assert "long ago" not in tickets._used
-    assert len(tickets._used) == 1
+    assert await close_code(tickets, late) == CloseCode.TOKEN_EXPIRED
 
 
 async def test_neither_is_the_other(tickets: Tickets) -> None:
@@ -73,7 +74,7 @@ async def test_neither_is_the_other(tickets: Tickets) -> None:
         with pytest.raises(RequestError):
             await tokens.verify(tickets.issue("ada"))
     for text in (token(), token(head={"typ": TYPE}), token(aud=[TYPE]), token(aud=["us", TYPE]), token(aud="us")):
-        assert close_code(tickets, text) == CloseCode.UNAUTHORIZED
+        assert await close_code(tickets, text) == CloseCode.UNAUTHORIZED
     assert not tickets.is_ticket(token())
     assert tickets.is_ticket(tickets.issue("ada"))
 
@@ -90,8 +91,8 @@ async def test_neither_is_the_other(tickets: Tickets) -> None:
     ],
     ids=["nothing", "a word", "three parts", "dots", "another secret", "no id"],
 )
-def test_what_is_no_ticket(tickets: Tickets, text: str) -> None:
-    assert close_code(tickets, text) == CloseCode.UNAUTHORIZED
+async def test_what_is_no_ticket(tickets: Tickets, text: str) -> None:
+    assert await close_code(tickets, text) == CloseCode.UNAUTHORIZED
 
 
 def test_what_cannot_be_issued(tickets: Tickets) -> None:
@@ -106,8 +107,8 @@ def test_what_cannot_be_issued(tickets: Tickets) -> None:
         tickets.issue("")
 
 
-def test_in_production_a_secret_is_needed() -> None:
-    tickets = Tickets(Secret(None, load_settings(deploy_env="production")))
+async def test_in_production_a_secret_is_needed() -> None:
+    tickets = make(Secret(None, load_settings(deploy_env="production")))
     with pytest.raises(ConfigError, match="HUBBUB_SECRET"):
         tickets.issue("ada")
-    assert close_code(tickets, "x") == CloseCode.UNAUTHORIZED
+    assert await close_code(tickets, "x") == CloseCode.UNAUTHORIZED

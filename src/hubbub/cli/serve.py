@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hubbub.cli.certificate import check_certificate
+from hubbub.cli.exposure import check_lists, check_origins
 from hubbub.config import load_settings
 from hubbub.errors import ConfigError, HubbubError
 
@@ -38,12 +40,18 @@ def serve(
     next_free_port: Annotated[bool, typer.Option(help="Take the next free port if this one is busy.")] = False,
     reload: Annotated[bool, typer.Option(help="Restart when a Python file changes (for development).")] = False,
     access_log: Annotated[bool, typer.Option(help="Log every HTTP request.")] = False,
-    ssl_certfile: Annotated[Path | None, typer.Option(exists=True, help="Certificate for HTTPS and WSS.")] = None,
-    ssl_keyfile: Annotated[Path | None, typer.Option(exists=True, help="Private key of the certificate.")] = None,
+    drain_time: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to send clients to other nodes at SIGTERM; 30 with a broker, else 0."),
+    ] = None,
+    ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate for HTTPS and WSS, in PEM.")] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="Private key of the certificate, not encrypted.")] = None,
 ) -> None:
     """Serve an ASGI app and the hubs inside it."""
     try:
         settings = load_settings()
+        check_certificate(ssl_certfile, ssl_keyfile)
+        proxies = check_lists(settings)
     except ConfigError as error:
         raise _stop(str(error)) from None
     sys.path.insert(0, os.getcwd())
@@ -53,18 +61,19 @@ def serve(
         except ModuleNotFoundError as error:
             raise _stop(f'{error.name} is not installed: pip install "hubbub[server]"') from None
         files = {"ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
-        config = configure(app, reload=reload, access_log=access_log, **files)
+        config = configure(app, proxies=proxies, reload=reload, access_log=access_log, **files)
         banner = _Banner(app, listener, tls=ssl_certfile is not None, env=settings.deploy_env)
-        _run(Server(config, started=banner.show), listener, app)
+        _run(Server(config, started=banner.show, drain=drain_time), listener, app, settings.deploy_env)
 
 
-def _run(server: Server, listener: socket.socket, app: str) -> None:
+def _run(server: Server, listener: socket.socket, app: str, env: str) -> None:
     if server.config.should_reload:
         from uvicorn.supervisors import ChangeReload
 
         ChangeReload(server.config, target=server.run, sockets=[listener]).run()
         return
     _import(app)
+    _try_origins(listener.getsockname()[0], env)
     _try_databases()
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
@@ -87,6 +96,18 @@ def _import(app: str) -> None:
         raise _stop(f"Could not import module {error.name!r}. {WHERE}") from None
     except Exception as error:
         raise _failed(module, error) from None
+
+
+def _try_origins(host: str, env: str) -> None:
+    """Say that browsers will be refused, before they are."""
+    from hubbub.node.hub import Hub
+
+    try:
+        warning = check_origins(Hub.all_made(), host, env)
+    except ConfigError as error:
+        raise _stop(str(error)) from None
+    if warning is not None:
+        typer.echo(f"hubbub: {warning}", err=True)
 
 
 def _try_databases() -> None:

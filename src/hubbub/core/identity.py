@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hubbub.core.recovery import Position
 from hubbub.errors import RequestError
 
-__all__ = ["Identity", "check_user_id"]
+__all__ = ["Identity", "Place", "check_user_id"]
+
+Place = tuple[str, Position | None]
+"""A channel, and from where on to go on in it, where it has a history."""
 
 LONGEST = 255
 
@@ -23,12 +27,14 @@ class Identity:
         expires_at: when the proof ends, seconds since 1970; None for never.
         claims: what else is known, for your handlers: `conn.claims`.
         device: the client's name for itself, where each device has a place in the inbox of its own.
+        resume: subscriptions that another node has promised to restore.
     """
 
     user_id: str
     expires_at: float | None = None
     claims: Mapping[str, Any] = field(default_factory=dict)
     device: str = ""
+    resume: tuple[Place, ...] = ()
 
 
 def check_user_id(user_id: Any) -> str:

@@ -19,7 +19,7 @@ from hubbub.core.presence import Entry, Rosters
 __all__ = ["Change", "Delta", "Leases", "Snapshot"]
 
 
-class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+class Change(msgspec.Struct, frozen=True, array_like=True):
     """One connection's entry in one channel, None for no more."""
 
     channel: str
@@ -27,7 +27,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     entry: Entry | None = None
 
 
-class Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True, tag=True, tag_field="say", array_like=True):
     """What has changed on a node; its number is one above the last one's."""
 
     node: str
@@ -35,7 +35,7 @@ class Delta(msgspec.Struct, frozen=True):
     changes: list[Change]
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, tag=True, tag_field="say", array_like=True):
     """All that a node answers for, up to the delta of this number."""
 
     node: str
@@ -93,6 +93,11 @@ class Leases:
         self._own = Lease(0, 0.0)
         self._changed: dict[tuple[str, str], None] = {}
         self._others: dict[str, Lease] = {}
+
+    @property
+    def version(self) -> int:
+        """The number of this node's last delta."""
+        return self._own.version
 
     # What this node answers for
 
@@ -160,6 +165,11 @@ class Leases:
         for node in dead:
             self.forget(node)
         return dead
+
+    def forgive(self, seconds: float) -> None:
+        """Believe all others for longer: for that time nobody here could hear them."""
+        for lease in self._others.values():
+            lease.until += seconds
 
     def forget(self, node: str) -> None:
         """Take away what another node answers for, now: it said goodbye."""

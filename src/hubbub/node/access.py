@@ -1,7 +1,8 @@
 """Who may do what on a channel: the app's functions by pattern, `doc:{id}`; the one door for everything.
 
 Rules of this file:
-1. The first pattern that fits decides, in the order they were declared. Where none fits, the namespace's options do.
+1. The first pattern that fits decides, in the order they were declared. Where none fits, there is no such channel if
+   a pattern names the namespace; if none does, the namespace's options decide.
 2. A function answers yes, no, or yes for a time (`Lease`). Whatever else it does, raising included, is no.
 """
 
@@ -71,6 +72,7 @@ class Rules:
 
     def __init__(self) -> None:
         self._rules: list[tuple[re.Pattern[str], Rule, dict[str, Any]]] = []
+        self._guarded: set[str] = set()
 
     def add(self, pattern: str, function: Rule) -> None:
         """Let `function(access, **parameters)` decide about the channels that fit `pattern`.
@@ -88,6 +90,7 @@ class Rules:
         if sorted(names) != sorted(given):
             raise ConfigError(f"{name} must take (access, {', '.join(names)}), as {pattern!r} has it.")
         hints = get_type_hints(underlying(function))
+        self._guarded.add(pattern.partition(":")[0])
         parts = PARAMETER.split(pattern)  # text and names, in turns
         parts = [rf"(?P<{part}>[^:]+)" if index % 2 else re.escape(part) for index, part in enumerate(parts)]
         self._rules.append((re.compile("".join(parts)), function, {each: hints.get(each, str) for each in names}))
@@ -96,12 +99,14 @@ class Rules:
         """The function that decides about a channel, and its parameters.
 
         Raises:
-            RequestError: `bad_channel`: a parameter is not of its type.
+            RequestError: `bad_channel`: a parameter is not of its type, or no pattern of its namespace fits.
         """
         for pattern, rule, types in self._rules:
             match = pattern.fullmatch(channel)
             if match is not None:
                 return rule, _convert(match.groupdict(), types)
+        if channel.partition(":")[0] in self._guarded:
+            raise _no_such()
         return None
 
     async def ask(self, access: Access) -> Lease | None:
@@ -134,4 +139,8 @@ def _convert(values: dict[str, str], types: dict[str, Any]) -> dict[str, Any]:
     try:
         return {name: msgspec.convert(value, types[name], strict=False) for name, value in values.items()}
     except msgspec.ValidationError:
-        raise RequestError("bad_channel", "There is no such channel.", "channel") from None
+        raise _no_such() from None
+
+
+def _no_such() -> RequestError:
+    return RequestError("bad_channel", "There is no such channel.", "channel")

@@ -32,6 +32,10 @@ OFTEN = 1.0
 """Seconds after which a publication is in the archive, at most, while the database keeps up."""
 
 
+NAME = "archiver"
+LEASE = 10.0  # seconds after which another node goes on for one that died
+
+
 class Archiver:
     """Writes and reads a hub's archive.
 
@@ -67,7 +71,7 @@ class Archiver:
             await asyncio.wait([self._task])
         self.reset()
 
-    async def read(self, channel: str, limit: int, after: Position | None, since: int) -> list[Record]:
+    async def read(self, channel: str, limit: int, after: Position | None, since: int, back: bool) -> list[Record]:
         """Publications of a channel, oldest first, with all that was published before this call; see `Hub.archived`.
 
         Raises:
@@ -81,27 +85,29 @@ class Archiver:
             return []
         place = None if after is None else (after.epoch, after.offset)
         return await self._database.call(
-            partial(self._database.store.archived, channel, limit, after=place, since=since)
+            partial(self._database.store.archived, channel, limit, after=place, since=since, back=back)
         )
 
     async def ask(
-        self, connection: Connection, channel: str, limit: int, after: Position | None, since: int
+        self, connection: Connection, channel: str, limit: int, after: Position | None, since: int, back: bool
     ) -> dict[str, Any]:
         """A page for a client, no larger than what it can be sent at once; the payload of `history`."""
         await self._node.subscriptions.permit("history", connection, channel)
-        records = await self.read(channel, limit, after, since)
+        records = await self.read(channel, limit, after, since, back)
         shown: list[dict[str, Any]] = []
         room = self._node.limits.send_queue // 2
-        for record in records:
+        for record in reversed(records) if back else records:
             room -= len(record.data)
             if room < 0 and shown:
                 break
             shown.append(_describe(record))
-        return {"channel": channel, "archive": True, "publications": shown}
+        return {"channel": channel, "archive": True, "publications": shown[::-1] if back else shown}
 
     async def _run(self) -> None:
+        node = self._node
         try:
-            await self._catch_up()
+            if await node.broker.claim(NAME, node.cluster.id, LEASE):  # of several nodes one is enough
+                await self._catch_up()
         except StoreError as error:
             logger.debug("the archive has to wait: %s", error)
         except Exception:
@@ -115,7 +121,7 @@ class Archiver:
         if database.empty:
             return
         async with self._turn:
-            if not self._known:
+            if not self._known or self._node.broker.shared:  # another node may have come further
                 self._position = await database.call(database.store.archive_position)
                 self._known = True
             while True:

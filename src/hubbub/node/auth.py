@@ -18,7 +18,7 @@ from hubbub.node.connection import Connection
 from hubbub.node.revocations import Revocations
 from hubbub.node.routing import Route
 from hubbub.node.secret import SHORTEST, Secret
-from hubbub.node.tickets import Tickets
+from hubbub.node.tickets import Claim, Tickets
 from hubbub.node.tokens import KEY_SIZES, Tokens, is_time, refused
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class Authenticate(msgspec.Struct):
     token: str
     device: Annotated[str, msgspec.Meta(max_length=LONGEST_DEVICE, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
 
+    def __repr__(self) -> str:
+        return f"Authenticate(token=[hidden], device={self.device!r})"
+
 
 class Gate:
     """Checks what clients bring to prove who they are.
@@ -54,6 +57,7 @@ class Gate:
         authenticator: the app's own way, in place of tokens at the handshake.
         required: whether nobody may do anything before signing in.
         patience: seconds for the authenticator.
+        claim: lets each ticket be used once, see `Broker.claim`.
 
     Raises:
         ConfigError: the settings are weak or contradict each other.
@@ -68,11 +72,13 @@ class Gate:
         authenticator: Authenticator | None,
         required: bool,
         patience: float,
+        claim: Claim,
     ) -> None:
         secret = Secret(auth.secret, settings, max([SHORTEST, *(KEY_SIZES.get(each, 0) for each in auth.algorithms)]))
         self.required = required
+        self.cookie = auth.cookie
         self.tokens = Tokens(auth, secret)
-        self.tickets = Tickets(secret)
+        self.tickets = Tickets(secret, claim)
         self.revocations = Revocations(database)
         self._auth = auth
         self._authenticator = authenticator
@@ -109,12 +115,19 @@ class Gate:
         if not self.revocations.loaded:
             await self._load()
         if ticket or self.tickets.is_ticket(text):
-            identity = self.tickets.redeem(text)
+            identity = await self._redeem(text)
         else:
             identity = await self.tokens.verify(text)
         if self.revocations.concern(identity, issued_at=0.0):
             raise refused("The token was revoked.")
         return identity
+
+    async def _redeem(self, ticket: str) -> Identity:
+        try:
+            return await self.tickets.redeem(ticket)
+        except StoreError:
+            why = "Nobody knows whether the ticket was used before."
+            raise RequestError("unavailable", why, close=CloseCode.TRY_AGAIN_LATER) from None
 
     async def _check(self, credential: Credential) -> Identity:
         try:

@@ -82,6 +82,7 @@ class HistoryQuery(msgspec.Struct):
     since: Since | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE)] = PAGE
     archive: bool = False
+    back: bool = False
     start: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = msgspec.field(default=0, name="from")
 
 
@@ -160,6 +161,7 @@ async def _subscribe(connection: Connection, payload: Subscribe) -> dict[str, An
 
 
 def _unsubscribe(connection: Connection, payload: ChannelName) -> dict[str, Any]:
+    connection.node.subscriptions.find(payload.channel)  # which says so if it is none
     connection.unsubscribe(payload.channel)
     return {"channel": payload.channel}
 
@@ -187,7 +189,9 @@ async def _publish(connection: Connection, payload: ClientPublish) -> dict[str, 
 async def _history(connection: Connection, payload: HistoryQuery) -> dict[str, Any]:
     channel, since = payload.channel, _position(payload.since)
     if payload.archive:
-        return await connection.node.archiver.ask(connection, channel, payload.limit, since, payload.start)
+        return await connection.node.archiver.ask(
+            connection, channel, payload.limit, since, payload.start, payload.back
+        )
     past = await connection.node.subscriptions.past(connection, channel, since, payload.limit)
     publications = [describe_publication(publication) for publication in past.publications]
     return {

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
+from hubbub.core.bus import Recheck, Subscribe, Unsubscribe
 from hubbub.core.namespaces import Namespace, NamespaceOptions
 from hubbub.core.records import Record
 from hubbub.core.recovery import Past, Position
@@ -76,27 +77,15 @@ class ChannelMethods:
         Raises:
             RequestError: `bad_channel`, `channel_limit` or `channel_full`.
         """
-        subscriptions = self._here().subscriptions
-        return sum([await subscriptions.give(connection, channel) for connection in self._connections(who)])
+        return await self._here().cluster.everywhere(Subscribe(*_meant(who), channel))
 
     async def unsubscribe(self, who: Connection | str, channel: str) -> int:
         """End the subscription of a connection, or of all of a user's; they are told. How many there were."""
-        ended = 0
-        for connection in self._connections(who):
-            if self._here().subscriptions.remove(connection, channel):
-                connection.send("unsubscribed", {"channel": channel})
-                ended += 1
-        return ended
+        return await self._here().cluster.everywhere(Unsubscribe(*_meant(who), channel))
 
     async def recheck(self, *, channel: str | None = None, user_id: str | None = None) -> None:
         """Ask the app's rules again, now, about the subscribers of a channel or the subscriptions of a user."""
-        node = self._here()
-        if channel is not None:
-            for connection in node.subscriptions.subscribers(channel):
-                await node.subscriptions.recheck(connection, [channel])
-        if user_id is not None:
-            for connection in self._connections(user_id):
-                await node.subscriptions.recheck(connection, connection.channels)
+        await self._here().cluster.everywhere(Recheck(channel, user_id))
 
     async def history(self, channel: str, since: Position | None = None, limit: int = 100) -> Past:
         """What a channel remembers: the latest publications, or those behind a position."""
@@ -104,7 +93,7 @@ class ChannelMethods:
         return await node.broker.past(node.subscriptions.find(channel), channel, since, limit, _now())
 
     async def archived(
-        self, channel: str, limit: int = 100, *, after: Position | None = None, since: int = 0
+        self, channel: str, limit: int = 100, *, after: Position | None = None, since: int = 0, back: bool = False
     ) -> list[Record]:
         """Publications of a channel with an archive, oldest first; all that were published before are there.
 
@@ -113,12 +102,13 @@ class ChannelMethods:
             limit: how many at most.
             after: go on behind the publication of this offset and epoch: the last one of the page before.
             since: when the first was published, or later, in milliseconds since 1970.
+            back: read towards the past: the latest ones, or those before `after`: the first one of the page before.
 
         Raises:
             RequestError: `bad_channel`: not a channel, or one without an archive.
             StoreError: the database is out of reach.
         """
-        return await self._here().archiver.read(channel, limit, after, since)
+        return await self._here().archiver.read(channel, limit, after, since, back)
 
     async def presence(self, channel: str) -> list[Present]:
         """Who is subscribed to a channel whose namespace keeps presence, oldest first, with their connections."""
@@ -211,8 +201,10 @@ class ChannelMethods:
         node.subscriptions.find(channel)
         return Stream(node, channel, limit, ttl, patience)
 
-    def _connections(self, who: Connection | str) -> list[Connection]:
-        return list(self._here().registry.of_user(who)) if isinstance(who, str) else [who]
+
+def _meant(who: Connection | str) -> tuple[str | None, str | None]:
+    """A user's id, or a connection's."""
+    return (who, None) if isinstance(who, str) else (None, who.id)
 
 
 def _now() -> int:

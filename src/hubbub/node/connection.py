@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
+from math import ceil
 from threading import get_ident
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
@@ -45,19 +46,23 @@ class Connection:
         "announced",
         "backlog",
         "bad_messages",
+        "byte_credit",
         "close_reason",
+        "credit",
         "heard",
         "id",
         "identity",
+        "network",
         "node",
         "outbox",
         "pinged",
         "running",
         "state",
+        "trusted",
     )
 
     def __init__(self, node: Node) -> None:
-        self.id = secrets.token_urlsafe(12)
+        self.id = node.cluster.prefix + secrets.token_urlsafe(12)
         self.node = node
         self.state = ConnectionState.CONNECTING
         self.outbox: Outbox = None  # type: ignore[assignment]  # from `accept` on
@@ -69,6 +74,9 @@ class Connection:
         self._holds = 0
         self.announced = False
         self.bad_messages = 0
+        self.network: str | None = None
+        self.trusted = False
+        self.credit = self.byte_credit = 0
         self.heard = monotonic()
         self.pinged = 0.0
         self.close_reason: tuple[int, str] | None = None
@@ -182,19 +190,26 @@ class Connection:
 
     def send_entry(self, entry: Entry) -> bool:
         """Queue one message of the user's inbox, as `send` does."""
+        return self.send_text(encode_stored(entry.type, entry.payload, entry.sent_at, entry.cursor))
+
+    def send_text(self, text: bytes) -> bool:
+        """Queue one encoded message, as `send` does."""
         if self.state is not ConnectionState.OPEN:
             return False
         outbox = self.outbox
         self.node.delivery.drain(outbox)
         if self.close_reason is None:
-            text = encode_stored(entry.type, entry.payload, entry.sent_at, entry.cursor)
             outbox.put(outbox.transport.form.encode(text))
         return self.close_reason is None
 
     def send_error(self, error: RequestError, id: str | None = None) -> bool:
         """Answer a message with `error`."""
-        payload = {"code": error.code, "message": error.message}
-        return self.send("error", payload if error.field is None else {**payload, "field": error.field}, id)
+        payload: dict[str, Any] = {"code": error.code, "message": error.message}
+        if error.field is not None:
+            payload["field"] = error.field
+        if error.retry_after is not None:
+            payload["retryAfter"] = ceil(error.retry_after * 1000)
+        return self.send("error", payload, id)
 
     async def request(self, type: str, payload: Any = None, *, timeout: float | None = None, returns: Any = Any) -> Any:
         """Ask the client and wait for its answer.
@@ -292,6 +307,11 @@ class Connection:
         """Take one whole binary message."""
         self.heard = monotonic()
         self.node.dispatcher.receive_binary(self, data)
+
+    def receive_control(self) -> None:
+        """Take note of a ping or a pong."""
+        self.heard = monotonic()
+        self.node.dispatcher.receive_control(self)
 
     def touch(self) -> None:
         """Learn that the peer is alive: bytes came, if no message yet."""

@@ -17,6 +17,7 @@ from hubbub.core.envelope import Incoming, Message, decode
 from hubbub.core.session import BACKLOG, ConnectionState
 from hubbub.errors import ERROR_CODES, CloseCode, RequestError, StoreError
 from hubbub.node.hooks import HookName, Hooks
+from hubbub.node.throttle import Throttle
 from hubbub.node.workers import Job, Workers
 
 if TYPE_CHECKING:
@@ -49,15 +50,22 @@ class Dispatcher:
         self.urgent: dict[str, Callable[[Connection, Incoming], None]] = {}
         self.workers = Workers()
         self.hooks = Hooks(self.workers, self._hook_failed, self._next)
+        self.throttle = Throttle(node.entrance.quotas.rates)
 
     def receive(self, connection: Connection, text: bytes) -> None:
         """Handle one message now, or queue it behind what is being handled."""
         if connection.state is not ConnectionState.OPEN:
             return
+        connection.credit -= 1
+        connection.byte_credit -= len(text)
+        if (connection.credit < 0 or connection.byte_credit < 0) and not self.throttle.settle(connection, text):
+            return
         try:
             message = decode(text, self.node.limits.depth)
         except RequestError as error:
             self._malformed(connection, error)
+            return
+        if message.type in self.throttle.types and not self.throttle.permit(connection, message):
             return
         urgent = self.urgent.get(message.type)
         if urgent is not None:
@@ -73,12 +81,22 @@ class Dispatcher:
         """Give a binary message to the hooks, in its place among the messages; without a hook, close with 1003."""
         if connection.state is not ConnectionState.OPEN:
             return
+        connection.credit -= 1
+        connection.byte_credit -= len(data)
+        if (connection.credit < 0 or connection.byte_credit < 0) and not self.throttle.settle(connection, data):
+            return
         if "binary" not in self.hooks:
             connection.close(CloseCode.UNSUPPORTED_DATA, "text messages only")
         elif connection.running is not None or connection.backlog:
             self._queue(connection, data)
         else:
             self._handle_binary(connection, data)
+
+    def receive_control(self, connection: Connection) -> None:
+        """Count a ping or a pong; nothing answers one too many, but the end."""
+        connection.credit -= 1
+        if connection.credit < 0 and connection.state is ConnectionState.OPEN:
+            self.throttle.settle(connection, None)
 
     def stop(self, connection: Connection) -> None:
         """Drop what a connection that is gone still waits for."""

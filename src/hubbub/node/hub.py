@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from threading import get_ident
 from typing import Any, Literal, TypeVar
 from weakref import WeakSet
 
-from hubbub.config import ATTACH, BROKERS, DOOR, Auth, load_settings
+from hubbub.config import ATTACH, DOOR, Auth, load_settings
+from hubbub.core.bus import ALL, Broadcast, Close, Count, Put, Revoked, Send, user_topic
+from hubbub.core.envelope import encode
 from hubbub.core.limits import Limits, Timeouts
+from hubbub.core.origins import Origins
+from hubbub.core.rates import Rates
 from hubbub.errors import CloseCode, UsageError
 from hubbub.node import chat as chatting
+from hubbub.node.asking import ask_client
 from hubbub.node.auth import Authenticator, Gate
+from hubbub.node.broker import make_broker
 from hubbub.node.channel_methods import ChannelMethods
 from hubbub.node.connection import Connection
 from hubbub.node.database import databases
+from hubbub.node.entrance import Entrance
 from hubbub.node.hooks import HookName
 from hubbub.node.local import Local
 from hubbub.node.node import Node
+from hubbub.node.quotas import Quotas, WhenFull
 from hubbub.node.receipt import Receipt
 from hubbub.node.routing import Handler, Route
 from hubbub.node.sync import Sync
@@ -54,6 +62,11 @@ class Hub(ChannelMethods):
         authenticator: your own way to sign in, in place of tokens at the handshake: `f(handshake)`, plain or `async`,
             returns an `Identity`, a user's id, or None for nobody; `RequestError("forbidden", ...)` says no.
         require_auth: nobody may do anything before signing in, and has `Timeouts.authenticate` for it.
+        origins: whose pages may connect, like `https://example.com`; `HUBBUB_ORIGINS` by default, and without either
+            only pages of this very host and port, on loopback.
+        rates: how often clients may do what.
+        when_full: where a user has `Limits.connections_per_user`, "refuse" one more (4504) or "replace_oldest" (4506).
+        broker_url: what is between several nodes; `HUBBUB_BROKER_URL` by default, else this process is alone.
     """
 
     def __init__(
@@ -72,8 +85,17 @@ class Hub(ChannelMethods):
         auth: Auth | None = None,
         authenticator: Authenticator | None = None,
         require_auth: bool = False,
+        origins: Sequence[str] | None = None,
+        rates: Rates | None = None,
+        when_full: WhenFull = "refuse",
+        broker_url: str | None = None,
     ) -> None:
-        given = {"ws_path": path, "hubbub_inbox_url": inbox_url, "hubbub_archive_url": archive_url}
+        given = {
+            "ws_path": path,
+            "hubbub_inbox_url": inbox_url,
+            "hubbub_archive_url": archive_url,
+            "hubbub_broker_url": broker_url,
+        }
         settings = load_settings(**{name: value for name, value in given.items() if value is not None})
         times = timeouts or Timeouts(
             ping=settings.ws_heartbeat_interval / 1000, shutdown=settings.ws_shutdown_timeout / 1000 or 0.001
@@ -92,9 +114,15 @@ class Hub(ChannelMethods):
             authenticator=authenticator,
             required=require_auth,
             patience=times.authenticate,
+            claim=self._claim,
         )
-        broker = _resolve(BROKERS["memory"])(kept["archive"])
-        self.node = Node(limits or Limits(), times, kept, gate, broker, per_device=inbox == "per_device")
+        broker = make_broker(settings.hubbub_broker_url, kept["archive"])
+        allowed = settings.origins if origins is None else origins
+        cookie = gate.cookie if authenticator is None else None  # an app's own way may read any
+        bounds = limits or Limits()
+        quotas = Quotas(rates or Rates(), bounds, when_full)
+        entrance = Entrance(Origins(allowed), cookie, quotas, way="environment" if origins is None else "code")
+        self.node = Node(bounds, times, kept, gate, broker, entrance, per_device=inbox == "per_device")
         if chat:
             chatting.install(self)
         self.local = Local(self.node)
@@ -201,6 +229,16 @@ class Hub(ChannelMethods):
         """
         self.node.start()
 
+    async def drain(self, seconds: float = 30.0) -> None:
+        """Send clients to the other nodes, a few at a time, before a `shutdown`; nobody new is taken meanwhile.
+
+        Each is told `reconnect {delay, ticket, restores}`, and closed with 1012 if it does not go by itself.
+
+        Args:
+            seconds: for all of it; it ends as soon as all are gone.
+        """
+        await self.node.drain(seconds)
+
     async def shutdown(self, timeout: float | None = None) -> None:
         """Say goodbye (1001) to every client, cut those left, end the handlers.
 
@@ -223,9 +261,11 @@ class Hub(ChannelMethods):
 
     async def broadcast(self, type: str, payload: Any = None, exclude: Connection | str | None = None) -> Receipt:
         """Send a message to every connection but `exclude` (a connection or its id)."""
-        node = self._here()
-        left_out = node.registry.get(exclude) if isinstance(exclude, str) else exclude
-        return Receipt(node.broadcast(type, payload, None if left_out is None else left_out.outbox))
+        node, text = self._here(), encode(type, payload, _now())
+        left_out = exclude if isinstance(exclude, str) or exclude is None else exclude.id
+        here = node.broadcast(text, left_out)
+        await node.cluster.tell(ALL, Broadcast(text, left_out))
+        return Receipt(here + node.cluster.connections)
 
     async def send_to_user(
         self,
@@ -255,12 +295,31 @@ class Hub(ChannelMethods):
             return await node.inbox.send(user_id, type, payload, key, ttl)
         if key is not None or ttl is not None:
             raise UsageError("key and ttl are for durable=True: nothing else is kept.")
-        return Receipt(sum(each.send(type, payload) for each in node.registry.of_user(user_id)))
+        text = encode(type, payload, _now())
+        here = node.cluster.answers.send(user_id, text)
+        return Receipt(here + await node.cluster.tell(user_topic(user_id), Send(user_id, text)))
 
     async def send_to_connection(self, connection_id: str, type: str, payload: Any = None) -> Receipt:
         """Send a message to one connection."""
-        connection = self._here().registry.get(connection_id)
-        return Receipt(int(connection is not None and connection.send(type, payload)))
+        question = Put(connection_id, encode(type, payload, _now()))
+        return Receipt(await self._here().cluster.at(connection_id, question) or 0)
+
+    async def request(
+        self,
+        connection_id: str,
+        type: str,
+        payload: Any = None,
+        timeout: float | None = None,
+        returns: Any = Any,
+    ) -> Any:
+        """Ask one client and wait for its answer, whichever node it is connected to; see `Connection.request`.
+
+        Raises:
+            RequestTimeout: no answer in time.
+            ConnectionClosed: no such connection is open, or it closed.
+            RequestError: the client answered with an error, or with something else than `returns`.
+        """
+        return await ask_client(self._here(), connection_id, type, payload, timeout, returns)
 
     async def notify(self, user_id: str, title: str, message: str, type: str = "info", **options: Any) -> Receipt:
         """Send `notification {title, message, type}`; the type is info, success, warning or error.
@@ -283,10 +342,7 @@ class Hub(ChannelMethods):
 
     async def disconnect_user(self, user_id: str, code: int = CloseCode.NORMAL, reason: str = "") -> int:
         """Close every connection of one user; how many there were."""
-        connections = list(self._here().registry.of_user(user_id))
-        for connection in connections:
-            connection.close(code, reason)
-        return len(connections)
+        return await self._here().cluster.everywhere(Close(user_id, code, reason))
 
     # Who may sign in
 
@@ -311,22 +367,18 @@ class Hub(ChannelMethods):
             StoreError: it could not be kept, and nothing is revoked.
         """
         node = self._here()
-        await node.gate.revocations.add(user_id, jti, until)
-        every = node.registry if user_id is None else node.registry.of_user(user_id)
-        meant = [each for each in every if user_id is not None or each.claims.get("jti") == jti]
-        for connection in meant:
-            connection.close(CloseCode.UNAUTHORIZED, "the token was revoked")
-        return len(meant)
+        kept = await node.gate.revocations.add(user_id, jti, until)
+        return await node.cluster.everywhere(Revoked(kept.subject, kept.at, kept.until))
 
     # Asking
 
     async def is_user_connected(self, user_id: str) -> bool:
         """Whether a user has an open connection."""
-        return await self.user_connection_count(user_id) > 0
+        return self.local.is_user_connected(user_id) or await self.user_connection_count(user_id) > 0
 
     async def user_connection_count(self, user_id: str) -> int:
         """How many open connections a user has."""
-        return self.node.registry.count_of_user(user_id)
+        return await self.node.cluster.everywhere(Count(user_id))
 
     @property
     def connection_count(self) -> int:
@@ -338,15 +390,22 @@ class Hub(ChannelMethods):
         node = self.node
         return {
             "connections": len(node.registry),
+            "nodes": 1 + len(node.cluster.peers),
+            "connectionsElsewhere": node.cluster.connections,
             "users": len(node.registry.users()),
             "channels": len(node.channels),
             "slowConsumers": node.slow_consumers,
             "droppedPublications": node.dropped_publications,
             "conflated": node.conflated,
             "handlerTimeouts": node.timed_out,
+            "refused": node.entrance.refused + node.entrance.quotas.refused,
+            "rateLimited": node.dispatcher.throttle.refused,
             "loopLagMs": round(node.lag * 1000, 1),
             "databases": {role: database.healthy for role, database in node.databases.items()},
         }
+
+    async def _claim(self, name: str, owner: str, ttl: float) -> bool:
+        return await self.node.broker.claim(name, owner, ttl)
 
     def _here(self) -> Node:
         if not self.node.running:

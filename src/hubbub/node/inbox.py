@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hubbub.core.bus import Acked, user_topic
+from hubbub.core.bus import Stored as Said
 from hubbub.core.envelope import encode_payload
 from hubbub.core.identity import check_user_id
 from hubbub.core.inbox import Ack, Draft, Entry, Stored
@@ -147,6 +149,27 @@ class Inbox:
             reader.seen = max(reader.seen, entries[-1].cursor)
         return {"messages": messages, "pending": standing.pending, "cursor": standing.acked}
 
+    # Other nodes
+
+    def stored_elsewhere(self, user_id: str, cursor: int, dropped: int) -> None:
+        """Send a user's connections what another node has stored, as soon as it is read."""
+        mailbox = self._mailboxes.get(user_id)
+        if mailbox is not None:
+            mailbox.stored(cursor, dropped)
+
+    def acked_elsewhere(self, user_id: str, device: str, cursor: int) -> None:
+        """Tell a device's connections what one of them has acked."""
+        mailbox = self._mailboxes.get(user_id)
+        if mailbox is not None:
+            mailbox.acked(device, cursor)
+
+    def wake(self, user_id: str | None = None) -> None:
+        """Look whether another node has stored something for a user, or for any, that we were not told of."""
+        if not self._database.empty:
+            found = self._mailboxes.values() if user_id is None else filter(None, [self._mailboxes.get(user_id)])
+            for mailbox in list(found):
+                mailbox.wake()
+
     def beat(self) -> None:
         """Try again to let the database know of the acks that it did not take."""
         if self._late:
@@ -217,10 +240,13 @@ class Inbox:
                 logger.exception("a store failed in a way it should not")
             _fail(batch, error)
             return
-        for (draft, future), stored in zip(batch, results, strict=True):
-            reached = self._pass_on(draft, stored)
+        reached = [self._pass_on(draft, stored) for draft, stored in zip(drafts, results, strict=True)]
+        if self._node.broker.shared:
+            others = await asyncio.gather(*map(self._tell_others, drafts, results))
+            reached = [here + there for here, there in zip(reached, others, strict=True)]
+        for (_, future), stored, connections in zip(batch, results, reached, strict=True):
             if not future.done():
-                future.set_result(Receipt(reached, stored=True, cursor=stored.cursor))
+                future.set_result(Receipt(connections, stored=True, cursor=stored.cursor))
 
     def _pass_on(self, draft: Draft, stored: Stored) -> int:
         mailbox = self._mailboxes.get(draft.user_id)
@@ -229,6 +255,10 @@ class Inbox:
         if stored.fresh:
             mailbox.arrived(Entry(stored.cursor, draft.type, draft.payload, draft.sent_at), stored.dropped)
         return mailbox.reached(stored.cursor)
+
+    async def _tell_others(self, draft: Draft, stored: Stored) -> int:
+        said = Said(draft.user_id, stored.cursor, stored.dropped)
+        return await self._node.cluster.tell(user_topic(draft.user_id), said)
 
     async def _forget(self, acks: dict[tuple[str, str], int]) -> None:
         database = self._database
@@ -242,9 +272,9 @@ class Inbox:
             logger.exception("a store failed in a way it should not")
             return
         for (user_id, device), cursor in acks.items():
-            mailbox = self._mailboxes.get(user_id)
-            if mailbox is not None:
-                mailbox.acked(device, cursor)
+            self.acked_elsewhere(user_id, device, cursor)
+            if self._node.broker.shared:
+                self._node.cluster.say(user_topic(user_id), Acked(user_id, device, cursor))
 
 
 def _describe(entry: Entry) -> dict[str, Any]:

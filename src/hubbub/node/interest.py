@@ -1,4 +1,4 @@
-"""Which channels the broker tells this node of: those that have a subscriber here, or are about to.
+"""What the broker tells this node of: channels that have a subscriber here or are about to, users that are here.
 
 Rules of this file:
 1. One call of the broker about a channel at a time: whoever comes while the last one's leave is under way waits for it.
@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-if TYPE_CHECKING:
-    from hubbub.contracts import Broker
-
 __all__ = ["Interest"]
+
+Call = Callable[[str], Awaitable[None]]
 
 
 class Interest:
     """The node's subscriptions at its broker.
 
     Args:
-        broker: gives the broker, which may be exchanged before the start.
+        subscribe: lets the broker tell of a channel, or whatever it is.
+        unsubscribe: lets it tell no more.
         wanted: whether a channel has a subscriber here, or is about to.
     """
 
-    def __init__(self, broker: Callable[[], Broker], wanted: Callable[[str], bool]) -> None:
-        self._broker = broker
+    def __init__(self, subscribe: Call, unsubscribe: Call, wanted: Callable[[str], bool]) -> None:
+        self._subscribe = subscribe
+        self._unsubscribe = unsubscribe
         self._wanted = wanted
         self._told: set[str] = set()
         self._coming: Counter[str] = Counter()
@@ -45,7 +45,7 @@ class Interest:
         try:
             async with self._turn(channel):
                 if channel not in self._told:
-                    await self._broker().subscribe(channel)
+                    await self._subscribe(channel)
                     self._told.add(channel)
         finally:
             self._coming[channel] -= 1
@@ -57,7 +57,7 @@ class Interest:
         async with self._turn(channel):
             if channel in self._told and channel not in self._coming and not self._wanted(channel):
                 self._told.discard(channel)
-                await self._broker().unsubscribe(channel)
+                await self._unsubscribe(channel)
 
     def forget(self) -> None:
         """Be told of nothing: the broker is closed."""

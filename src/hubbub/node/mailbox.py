@@ -68,6 +68,13 @@ class Reader:
         else:
             self.read(welcome=False)
 
+    def wake(self, cursor: int | None = None) -> None:
+        """Read on, if another node has stored something, up to a cursor; None: it may have."""
+        if self._task is not None:
+            self._again = True
+        elif cursor is None or cursor > self.sent:
+            self.read(welcome=False)
+
     def push(self, entry: Entry) -> None:
         """Send one message, and remember it."""
         self._connection.send_entry(entry)
@@ -144,6 +151,18 @@ class Mailbox:
             if dropped:
                 connection.send("inbox_dropped", {"count": dropped})
             reader.arrived(entry)
+
+    def stored(self, cursor: int, dropped: int) -> None:
+        """Let everybody read what another node has stored."""
+        for connection, reader in list(self.readers.items()):
+            if dropped:
+                connection.send("inbox_dropped", {"count": dropped})
+            reader.wake(cursor)
+
+    def wake(self) -> None:
+        """Let everybody look whether there is more."""
+        for reader in list(self.readers.values()):
+            reader.wake()
 
     def reached(self, cursor: int) -> int:
         """How many connections have been sent a message, or are being sent those before it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hubbub.core.channels import Channels
-from hubbub.core.envelope import encode
 from hubbub.core.limits import Limits, Timeouts
 from hubbub.core.registry import Registry
 from hubbub.core.session import ConnectionState
@@ -17,8 +17,11 @@ from hubbub.errors import CloseCode, UsageError
 from hubbub.node.archiver import Archiver
 from hubbub.node.auth import AUTHENTICATE, Gate, describe
 from hubbub.node.builtin import install
+from hubbub.node.cluster import Cluster
 from hubbub.node.delivery import Delivery
 from hubbub.node.dispatch import Dispatcher
+from hubbub.node.drain import Drain
+from hubbub.node.entrance import Entrance
 from hubbub.node.expiry import Expiry
 from hubbub.node.heartbeat import Heartbeat
 from hubbub.node.inbox import Inbox
@@ -39,6 +42,7 @@ __all__ = ["Node"]
 WELCOME = "Connected."
 LAST_WRITES = 1.0  # seconds for what is being stored then
 LAST_WORDS = 1.0  # seconds for streams to end
+SWEEP = 10.0  # seconds between two looks for buckets that are full again
 LAST_HOOKS = 1.0  # seconds for the close hooks of those that were cut at the end of the time
 
 
@@ -52,6 +56,7 @@ class Node:
         databases: dict[str, Database],
         gate: Gate,
         broker: Broker,
+        entrance: Entrance,
         *,
         per_device: bool,
     ) -> None:
@@ -60,6 +65,8 @@ class Node:
         self.databases = databases
         self.gate = gate
         self.broker = broker
+        self.entrance = entrance
+        self.cluster = Cluster(self)
         self.publishing = Publishing(self)
         self.subscriptions = Subscriptions(self)
         self.presence = Presence(self)
@@ -75,12 +82,14 @@ class Node:
         self.thread: int | None = None
         self.ready = False
         self.closing = False
+        self.draining = False
         self.stopped = False
         self.slow_consumers = 0
         self.dropped_publications = 0
         self.conflated = 0
         self.timed_out = 0
         self.lag = 0.0
+        self._sweep_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._begin()
         install(self)
@@ -94,13 +103,16 @@ class Node:
         self.heartbeat = Heartbeat(self.registry, self.timeouts, self.width)
         self.expiry = Expiry(self.registry, self.timeouts.authenticate, self.width)
         self.dispatcher.workers.reset()
+        self.entrance.quotas.reset()
         self.inbox.reset()
+        self.cluster.reset()
         self.subscriptions.reset()
         self.presence.reset()
         self.streams.reset()
         self.undelivered.reset()
         self.archiver.reset()
         self.ready = False
+        self._opening: asyncio.Future[None] | None = None
         self._open: set[Connection] = set()
         self._empty = asyncio.Event()
 
@@ -127,7 +139,7 @@ class Node:
             self.gate.revocations.forget()
         self.loop = loop
         self.thread = threading.get_ident()
-        self.closing = self.stopped = False
+        self.closing = self.draining = self.stopped = False
         self._empty = asyncio.Event()  # one for this loop
         self._schedule()
 
@@ -139,12 +151,29 @@ class Node:
         """
         if self.ready:
             return
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.ensure_future(self._open_all())
+        await asyncio.shield(self._opening)
+
+    async def _open_all(self) -> None:
         for database in set(self.databases.values()):
             if not database.empty:
                 await database.open()
         await self.broker.open(self.subscriptions.namespaces)
+        await self.cluster.open()
         await self.gate.revocations.ready()
         self.ready = True
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new connections, and send those there are to the other nodes, all within this time."""
+        if self.loop is None or self.draining or self.closing:
+            return
+        self.draining = True
+        deadline = self.loop.time() + seconds
+        await Drain(self, seconds).run(list(self.registry))
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._all_gone()
 
     async def stop(self, timeout: float) -> None:
         """Say goodbye to all, cut whoever is left after `timeout` seconds, and end the handlers."""
@@ -181,6 +210,7 @@ class Node:
         await self.inbox.stop(deadline)
         self.subscriptions.stop()
         await self.archiver.stop()
+        await self.cluster.close()
         await self.broker.close()
         await asyncio.gather(*(database.close() for database in set(self.databases.values())))
         self.gate.revocations.forget()
@@ -215,16 +245,39 @@ class Node:
         self.archiver.beat(now)
         self.subscriptions.beat(now)
         self.presence.beat(now)
+        self.cluster.beat(now)
         self.streams.beat(now)
         self.broker.sweep(time.time_ns() // 1_000_000)
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP
+            self.entrance.quotas.sweep(now)
+            self.dispatcher.throttle.sweep(now)
+
+    def resumed(self) -> None:
+        """Look for what was missed while the broker was out of reach."""
+        self.cluster.resumed()
+        self.inbox.wake()
+        self.gate.revocations.forget()  # before the next sign-in they are read again
+        if len(self.registry):
+            self.cluster.spawn(self._revoke_late())
+
+    async def _revoke_late(self) -> None:
+        await self.gate.revocations.ready()
+        for connection in self.registry:
+            if connection.identity is not None and self.gate.revocations.concern(connection.identity):
+                connection.close(CloseCode.UNAUTHORIZED, "the token was revoked")
 
     # The life of a connection
 
     def opened(self, connection: Connection, handshake: Handshake) -> None:
         """Take in a connection whose transport is ready: index it, welcome it, tell the app."""
         self._open.add(connection)
-        if self.closing:
-            connection.close(CloseCode.GOING_AWAY, "the server stops")
+        entered = self.entrance.quotas.enter(connection, handshake.client)
+        if self.closing or self.draining:
+            code = CloseCode.GOING_AWAY if self.closing else CloseCode.SERVICE_RESTART
+            connection.close(code, "the server stops")
+            return
+        if not entered:
             return
         identity = connection.identity
         if identity is not None and self.gate.revocations.concern(identity, connection.last_activity):
@@ -232,6 +285,8 @@ class Node:
             return
         connection.announced = True
         self.registry.add(connection)
+        if connection.user_id is not None:
+            self.cluster.user_came(connection.user_id)
         self.heartbeat.watch(connection, connection.heard)
         self._admit(connection)
         connection.send("welcome", self._welcome(connection))
@@ -246,29 +301,39 @@ class Node:
         if connection.state is ConnectionState.OPEN:
             self._admit(connection)
         if before != connection.user_id:
+            self._moved(before, connection.user_id)
             self.inbox.leave(connection, before)
             self.inbox.join(connection)
             self.subscriptions.identified(connection, before)
+            if connection.state is ConnectionState.OPEN:
+                self.entrance.quotas.join(connection)
 
     def _admit(self, connection: Connection) -> None:
         """Let a connection hear what all hear until its user's proof ends; a stranger only where everybody may."""
-        everyone, outbox = self.delivery.everyone.members, connection.outbox
+        everyone, outbox = self.delivery.everyone, connection.outbox
         if connection.identity is None and self.gate.required:
-            everyone.pop(outbox, None)
+            everyone.remove(outbox)
             self.expiry.watch_stranger(connection, monotonic())
             return
-        if outbox not in everyone:
+        if outbox not in everyone.members:
             self.delivery.drain(outbox)
-            everyone[outbox] = None
+            everyone.add(outbox)
         if connection.identity is not None:
             self.expiry.watch(connection, time.time())
+
+    def _moved(self, before: str | None, after: str | None) -> None:
+        if before is not None:
+            self.cluster.user_went(before)
+        if after is not None:
+            self.cluster.user_came(after)
 
     def leaving(self, connection: Connection) -> None:
         """Nothing more is sent to a connection once either side said goodbye."""
         self.registry.remove(connection)
+        self._moved(connection.user_id, None)
         self.inbox.leave(connection, connection.user_id)
         if connection.outbox is not None:
-            self.delivery.everyone.members.pop(connection.outbox, None)
+            self.delivery.everyone.remove(connection.outbox)
             self.subscriptions.left(connection)
             connection.outbox.wake()
             self.heartbeat.watch_closing(connection, monotonic())
@@ -278,6 +343,8 @@ class Node:
         self.dispatcher.stop(connection)
         if connection in self._open:
             self._open.remove(connection)
+            self.dispatcher.throttle.leave(connection)
+            self.entrance.quotas.leave(connection)
         if connection.announced:
             self.dispatcher.hooks.run("close", connection, code, reason)
         if not self._open:
@@ -285,13 +352,15 @@ class Node:
 
     # Publishing
 
-    def broadcast(self, type: str, payload: Any, exclude: Outbox | None = None) -> int:
-        """Note a message for every connection; how many they are."""
-        text, everyone = encode(type, payload, time.time_ns() // 1_000_000), self.delivery.everyone
+    def broadcast(self, text: bytes, exclude: str | None = None) -> int:
+        """Note an encoded message for every connection but the one with this id; how many they are."""
+        everyone = self.delivery.everyone
         if not everyone.members:
             return 0
-        self.delivery.note(everyone, text, exclude)
-        return len(everyone.members) - (exclude in everyone.members)
+        left_out = None if exclude is None else self.registry.get(exclude)
+        outbox = None if left_out is None else left_out.outbox
+        self.delivery.note(everyone, text, outbox)
+        return len(everyone.members) - (outbox in everyone.members)
 
     def _welcome(self, connection: Connection) -> dict[str, Any]:
         return {

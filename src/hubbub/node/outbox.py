@@ -67,9 +67,17 @@ class Outbox:
     async def room(self) -> None:
         """Wait until it is not `full`, or the connection is no longer open."""
         while self.full and self.connection.is_open:
-            if self.waiter is None or self.waiter.done():
-                self.waiter = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self.waiter)  # others may wait for it too
+            await self._woken()
+
+    async def drained(self) -> None:
+        """Wait until the socket has taken everything, or the connection is no longer open."""
+        while self.held and self.transport.paused and self.connection.is_open:
+            await self._woken()
+
+    async def _woken(self) -> None:
+        if self.waiter is None or self.waiter.done():
+            self.waiter = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self.waiter)  # others may wait for it too
 
     def wake(self) -> None:
         """Let those who wait for room look again."""

@@ -3,25 +3,25 @@
 Rules of this file:
 1. A subscriber is shown the members in `subscribed`, itself among them, and is told all that changes from then on.
 2. Changes wait for the next beat and go out as one push of each kind: leave, update, join. A push has so many members
-   at most, and `count` says how many there are by then.
+   at most, and `count` says how many there are by then. Many subscribers are told in portions, in the same order.
 3. Only those see any of it whom the app's rules let have `presence`; nobody is pushed anything where it is "hidden".
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hubbub.core.envelope import encode
 from hubbub.core.leases import Leases
-from hubbub.core.presence import Entry, Member
+from hubbub.core.presence import Entry, Key, Member
 from hubbub.core.session import ConnectionState
 from hubbub.errors import RequestError
 from hubbub.node.batch import Batch, Publication
@@ -40,7 +40,8 @@ MOST_ASKED = 1000
 """Members in the answer to `presence`, at most."""
 MOST_STATE = 1024  # bytes of JSON
 BEATS = 4  # a second
-SLICE = 32  # channels told of in one turn of the loop
+PORTION = 64  # subscribers told in one turn of the loop
+COST = 2  # of telling of a channel, in subscribers
 TTL = 10.0  # seconds for which another node is believed that is not heard of
 
 
@@ -72,9 +73,10 @@ class Presence:
 
     def reset(self) -> None:
         """Have nobody."""
-        self._leases = Leases(secrets.token_urlsafe(12), TTL)
+        self.leases = Leases(self._node.cluster.id, TTL, shared=self._node.broker.shared)
         self._blind: dict[str, set[Connection]] = {}
         self._due: deque[str] = deque()
+        self._pushes: deque[tuple[str, Batch, Iterator[Outbox]]] = deque()
         self._beat = 0
 
     # Subscriptions that begin and end
@@ -91,8 +93,8 @@ class Presence:
 
     def began(self, connection: Connection, namespace: Namespace, channel: str) -> None:
         """Let a subscriber be there; again changes nothing."""
-        if namespace.presence and self._leases.get(channel, connection.id) is None:
-            self._leases.put(channel, connection.id, Entry(connection.id, connection.user_id))
+        if namespace.presence and self.leases.get(channel, connection.id) is None:
+            self.leases.put(channel, connection.id, Entry(connection.id, connection.user_id))
 
     def answer(self, connection: Connection, namespace: Namespace, channel: str, sees: bool) -> dict[str, Any]:
         """What `subscribed` says of a subscriber's company; it begins to be there with it.
@@ -110,7 +112,7 @@ class Presence:
                 self._blind.setdefault(channel, set()).add(connection)
             self.began(connection, namespace, channel)
             return {}
-        roster = self._leases.rosters.get(channel)
+        roster = self.leases.rosters.get(channel)
         if roster is not None:
             roster.show()
         self.began(connection, namespace, channel)
@@ -118,15 +120,15 @@ class Presence:
 
     def ended(self, connection: Connection, channel: str) -> None:
         """Let a connection be there no more."""
-        if self._leases.get(channel, connection.id) is not None:
-            self._leases.put(channel, connection.id, None)
+        if self.leases.get(channel, connection.id) is not None:
+            self.leases.put(channel, connection.id, None)
             self._see(connection, channel)
 
     def identified(self, connection: Connection, channels: Iterable[str]) -> None:
         """Let a connection be there as its present user, who has set nothing yet."""
         for channel in channels:
-            if self._leases.get(channel, connection.id) is not None:
-                self._leases.put(channel, connection.id, Entry(connection.id, connection.user_id))
+            if self.leases.get(channel, connection.id) is not None:
+                self.leases.put(channel, connection.id, Entry(connection.id, connection.user_id))
 
     async def recheck(self, connection: Connection, channel: str) -> None:
         """Ask the app again whether a subscriber may see who is there."""
@@ -134,7 +136,7 @@ class Presence:
         if namespace.presence is not True:
             return
         sees = await self.look(connection, namespace, channel)
-        if self._leases.get(channel, connection.id) is None:
+        if self.leases.get(channel, connection.id) is None:
             return
         if not sees:
             self._blind.setdefault(channel, set()).add(connection)
@@ -161,16 +163,16 @@ class Presence:
         if len(state) > MOST_STATE:
             raise RequestError("invalid_payload", f"A state has {MOST_STATE} bytes at most.", "state")
         await self._permit(connection, channel)
-        if self._leases.get(channel, connection.id) is None:
+        if self.leases.get(channel, connection.id) is None:
             raise RequestError("forbidden", "Subscribe to a channel before you set a state on it.", "channel")
         value = None if state == b"null" else state
-        self._leases.put(channel, connection.id, Entry(connection.id, connection.user_id, value, _now()))
+        self.leases.put(channel, connection.id, Entry(connection.id, connection.user_id, value, _now()))
         return {"channel": channel, "state": msgspec.Raw(state)}
 
     def count(self, channel: str) -> int:
         """How many members a channel has."""
-        roster = self._leases.rosters.get(channel)
-        return 0 if roster is None else len(roster.members)
+        roster = self.leases.rosters.get(channel)
+        return 0 if roster is None else len(roster)
 
     def members(self, channel: str) -> list[Present]:
         """All members of a channel, with their connections, for the server.
@@ -179,13 +181,13 @@ class Presence:
             RequestError: `bad_channel`.
         """
         self._node.subscriptions.find(channel)
-        roster = self._leases.rosters.get(channel)
+        roster = self.leases.rosters.get(channel)
         if roster is None:
             return []
-        ids: dict[str, list[str]] = {}
-        for entry in self._leases.entries(channel):
+        ids: dict[Key, list[str]] = {}
+        for entry in self.leases.entries(channel):
             ids.setdefault(entry.key, []).append(entry.connection_id)
-        return [_present(member, ids[key]) for key, member in roster.members.items()]
+        return [_present(member, ids[key]) for key, member in zip(roster, roster.members(), strict=True)]
 
     # Telling
 
@@ -194,52 +196,71 @@ class Presence:
         beat = int(now * BEATS)
         if beat != self._beat:
             self._beat = beat
-            idle = not self._due
-            self._due.extend(self._leases.rosters.take_changed())
+            idle = not self._due and not self._pushes
+            self._due.extend(self.leases.rosters.take_changed())
             if idle:
                 self._tell_some()
 
     def _tell_some(self) -> None:
-        """Tell of a few channels now and of the others in the next turn: nothing else waits long."""
-        for _ in range(min(SLICE, len(self._due))):
-            self._tell(self._due.popleft())
-        if self._due:
-            asyncio.get_running_loop().call_soon(self._tell_some)
+        """Tell a portion of the subscribers now and the others in the next turns: nothing else waits long."""
+        left = PORTION
+        while left > 0:
+            if self._pushes:
+                left -= self._put_some(left)
+            elif self._due:
+                left -= self._tell(self._due.popleft())
+            else:
+                return
+        asyncio.get_running_loop().call_soon(self._tell_some)
 
-    def _tell(self, channel: str) -> None:
-        changes = self._leases.rosters.tell(channel)
+    def _tell(self, channel: str) -> int:
+        """Tell of one channel; what that costs, counted in subscribers told."""
+        changes, cost = self.leases.rosters.tell(channel), COST
         if self._node.subscriptions.find(channel).presence is not True:
-            return
+            return cost
         for type, members in (
             ("presence_leave", changes.left),
             ("presence_update", changes.updated),
             ("presence_join", changes.joined),
         ):
             if members:
-                self._push(channel, type, members)
+                cost += self._push(channel, type, members)
+        return cost
 
-    def _push(self, channel: str, type: str, members: list[Member]) -> None:
+    def _push(self, channel: str, type: str, members: list[Member]) -> int:
+        """Note a push for a few subscribers, queue one for many; how many it is noted for."""
         node, blind = self._node, self._blind.get(channel, ())
-        found = node.channels.get(channel)
+        found, noted = node.channels.get(channel), 0
         late = [
             each.outbox
             for each in node.subscriptions.catching_up(channel)
-            if each not in blind and self._leases.get(channel, each.id) is not None
+            if each not in blind and self.leases.get(channel, each.id) is not None
         ]
         if found is None and not late:
-            return
+            return 0
         listed = msgspec.Raw(msgspec.json.encode(members[:MOST_SHOWN]))
         text = encode(type, {"channel": channel, "members": listed, "count": self.count(channel)}, _now())
-        if found is not None and not blind and found.slow == "close":
+        if found is not None and not blind and found.slow == "close" and len(found.members) < PORTION:
             node.delivery.note(found, text)
+            noted = len(found.members)
         elif found is not None:
             late += [outbox for outbox in found.members if outbox.connection not in blind]
-        self._put(late, Batch([Publication(0, text)]))
+        if late:
+            self._pushes.append((channel, Batch([Publication(0, text)]), iter(late)))
+        return noted
 
-    def _put(self, outboxes: Iterable[Outbox], batch: Batch) -> None:
-        for outbox in outboxes:
-            self._node.delivery.drain(outbox)
-            outbox.put(batch.data(outbox.transport.form))
+    def _put_some(self, most: int) -> int:
+        """Give the first push to so many that are still there, or to all; how many they were."""
+        channel, batch, outboxes = self._pushes[0]
+        count = 0
+        for outbox in islice(outboxes, most):
+            count += 1
+            if self.leases.get(channel, outbox.connection.id) is not None:
+                self._node.delivery.drain(outbox)
+                outbox.put(batch.data(outbox.transport.form))
+        if count < most:
+            self._pushes.popleft()
+        return count
 
     # Inside
 
@@ -259,16 +280,16 @@ class Presence:
         return True
 
     def _show(self, channel: str, most: int) -> dict[str, Any]:
-        roster = self._leases.rosters.get(channel)
+        roster = self.leases.rosters.get(channel)
         if roster is not None:
             roster.show()
         return self._list(channel, most)
 
     def _list(self, channel: str, most: int) -> dict[str, Any]:
-        roster = self._leases.rosters.get(channel)
+        roster = self.leases.rosters.get(channel)
         if roster is None:
             return {"members": [], "count": 0}
-        return {"members": msgspec.Raw(roster.listing(most)), "count": len(roster.members)}
+        return {"members": msgspec.Raw(roster.listing(most)), "count": len(roster)}
 
 
 def _present(member: Member, ids: list[str]) -> Present:

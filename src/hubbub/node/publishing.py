@@ -12,7 +12,7 @@ import msgspec
 
 from hubbub.core.envelope import encode_payload
 from hubbub.core.recovery import Position, Publication
-from hubbub.errors import UsageError
+from hubbub.errors import CloseCode, UsageError
 from hubbub.node.replay import message_text
 
 if TYPE_CHECKING:
@@ -90,6 +90,20 @@ class Publishing:
         node.subscriptions.published(channel, publication)
         if self._listeners:
             self._tell(channel, publication)
+
+    def broken(self, channel: str) -> None:
+        """Send subscribers away that missed something for good: when they come back they are told."""
+        logger.warning("publications on %r were missed: its subscribers must come back", channel)
+        for connection in self._node.subscriptions.subscribers(channel):
+            connection.close(CloseCode.RESYNC, "publications were missed")
+
+    def told(self, topic: str, data: bytes) -> None:
+        """Take what another node says."""
+        self._node.cluster.hear(data)
+
+    def resumed(self) -> None:
+        """Ask for what may have been lost."""
+        self._node.resumed()
 
     def listen(self, pattern: str, listener: Listener) -> None:
         """Call `listener(channel, data)` for publications on the channels that fit `room:*`; plain functions only."""

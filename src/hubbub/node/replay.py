@@ -5,32 +5,37 @@ Rules of this file:
    its head follow, and the subscriber joins the channel in the same step: nothing is missed or doubled.
 2. The answer to the subscription comes before all of them: the catch-up begins with the next turn of the loop.
 3. What many clients that return miss is joined once for all of them.
+4. A long past goes out in pages, each when the client's socket has taken the one before. What comes meanwhile waits in
+   a bounded space; what does not fit is read from the history again, and only who falls behind that is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hubbub.core.envelope import encode
-from hubbub.core.recovery import Position, Publication
+from hubbub.core.recovery import Past, Position, Publication
 from hubbub.core.session import ConnectionState
-from hubbub.errors import CloseCode
+from hubbub.errors import CloseCode, StoreError
 from hubbub.node.delivery import Batch
 from hubbub.node.delivery import Publication as Noted
 
 if TYPE_CHECKING:
     from hubbub.node.connection import Connection
+    from hubbub.node.outbox import Outbox
 
 __all__ = ["CatchUp", "Replays", "describe_publication", "message_text"]
 
 MOST_HELD = 1024
-CHUNK = 64
+PAGE_COUNT = 64
+PAGE_BYTES = 64 * 1024
+ENVELOPE = 256  # bytes of a message beside its data, about
 Key = tuple[str, str, int, int]
 
 
@@ -71,7 +76,7 @@ class CatchUp:
         closed: whether it is no longer wanted.
     """
 
-    __slots__ = ("channel", "closed", "connection", "dropped", "held")
+    __slots__ = ("_size", "channel", "closed", "connection", "dropped", "held")
 
     def __init__(self, connection: Connection, channel: str) -> None:
         self.connection = connection
@@ -79,12 +84,26 @@ class CatchUp:
         self.held: deque[Publication] = deque()
         self.dropped = 0
         self.closed = False
+        self._size = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is still somebody to send it to."""
+        return not self.closed and self.connection.state is ConnectionState.OPEN
 
     def hold(self, publication: Publication) -> None:
-        """Keep one for later."""
+        """Keep one for later, as many as one client's queue may have."""
         self.held.append(publication)
-        if len(self.held) > MOST_HELD:
-            self.dropped = self.held.popleft().offset
+        self._size += _weigh(publication)
+        while len(self.held) > MOST_HELD or self._size > self.connection.outbox.limit:
+            oldest = self.held.popleft()
+            self._size -= _weigh(oldest)
+            self.dropped = oldest.offset
+
+    def take(self, offset: int) -> list[Publication]:
+        """Take out what is held; the part of it behind an offset."""
+        held, self.held, self._size = self.held, deque(), 0
+        return [publication for publication in held if publication.offset > offset]
 
 
 class Replays:
@@ -92,10 +111,12 @@ class Replays:
 
     Args:
         join: makes a connection a subscriber, in the step in which it is called.
+        read: gives what a channel remembers behind a position, or the first page of it.
     """
 
-    def __init__(self, join: Callable[[CatchUp], None]) -> None:
+    def __init__(self, join: Callable[[CatchUp], None], read: Callable[[str, Position], Awaitable[Past]]) -> None:
         self._join = join
+        self._read = read
         self._batches: dict[Key, Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -113,35 +134,53 @@ class Replays:
             task.cancel()
 
     def _open(self, catch_up: CatchUp, missed: Sequence[Publication], head: Position) -> None:
-        if catch_up.closed or catch_up.connection.state is not ConnectionState.OPEN:
+        if not catch_up.wanted:
             return
-        if len(missed) <= CHUNK and not catch_up.connection.outbox.full:
+        outbox = catch_up.connection.outbox
+        at_once = next(_pages([*missed, *catch_up.held], _page_size(outbox)), [])
+        if len(at_once) == len(missed) + len(catch_up.held) and not outbox.full and catch_up.dropped <= head.offset:
             self._put(catch_up, missed, head.epoch)
-            self._finish(catch_up, head)
+            self._put(catch_up, catch_up.take(head.offset), head.epoch)
+            if not catch_up.closed:
+                self._join(catch_up)
             return
         task = asyncio.get_running_loop().create_task(self._send_slowly(catch_up, missed, head), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _send_slowly(self, catch_up: CatchUp, missed: Sequence[Publication], head: Position) -> None:
-        """Send a long past as fast as the client reads it."""
-        connection = catch_up.connection
-        for start in range(0, len(missed), CHUNK):
-            self._put(catch_up, missed[start : start + CHUNK], head.epoch)
-            while connection.outbox.full and not catch_up.closed:
-                await connection.outbox.room()
-            if catch_up.closed or connection.state is not ConnectionState.OPEN:
-                return
-        if catch_up.dropped > head.offset:
-            connection.close(CloseCode.SLOW_CONSUMER, "read its past too slowly")
-        else:
-            self._finish(catch_up, head)
+        """Send a long past as fast as the client reads it, then what came meanwhile, until there is nothing more."""
+        while await self._send(catch_up, missed, head.epoch):
+            if catch_up.dropped <= head.offset:
+                missed = catch_up.take(head.offset)
+                if not missed:
+                    self._join(catch_up)
+                    return
+            else:
+                missed = await self._read_on(catch_up, head)
+                if not missed:
+                    catch_up.connection.close(CloseCode.SLOW_CONSUMER, "read its past too slowly")
+                    return
+            head = head._replace(offset=missed[-1].offset)
 
-    def _finish(self, catch_up: CatchUp, head: Position) -> None:
-        held = [publication for publication in catch_up.held if publication.offset > head.offset]
-        self._put(catch_up, held, head.epoch)
-        if not catch_up.closed:
-            self._join(catch_up)
+    async def _send(self, catch_up: CatchUp, publications: Sequence[Publication], epoch: str) -> bool:
+        """Send page by page; whether there is still somebody who wants more."""
+        outbox = catch_up.connection.outbox
+        await outbox.drained()
+        for page in _pages(publications, _page_size(outbox)):
+            if not catch_up.wanted:
+                return False
+            self._put(catch_up, page, epoch)
+            await outbox.drained()
+        return catch_up.wanted
+
+    async def _read_on(self, catch_up: CatchUp, head: Position) -> Sequence[Publication]:
+        """What did not fit in; nothing, where a part of it is lost."""
+        try:
+            past = await self._read(catch_up.channel, head)
+        except StoreError:
+            return []
+        return past.publications if past.complete else []
 
     def _put(self, catch_up: CatchUp, publications: Sequence[Publication], epoch: str) -> None:
         if publications:
@@ -156,3 +195,25 @@ class Replays:
             texts = [Noted(0, message_text(channel, publication)) for publication in publications]
             batch = self._batches[key] = Batch(texts)
         return batch
+
+
+def _weigh(publication: Publication) -> int:
+    tags = publication.tags or {}
+    return ENVELOPE + len(publication.data) + sum(len(name) + len(value) for name, value in tags.items())
+
+
+def _page_size(outbox: Outbox) -> int:
+    return min(PAGE_BYTES, outbox.limit // 2)
+
+
+def _pages(publications: Sequence[Publication], most: int) -> Iterator[Sequence[Publication]]:
+    """Cut by count and by bytes: one that is too big has a page of its own."""
+    start = size = 0
+    for index, publication in enumerate(publications):
+        weight = _weigh(publication)
+        if index > start and (index - start == PAGE_COUNT or size + weight > most):
+            yield publications[start:index]
+            start, size = index, 0
+        size += weight
+    if start < len(publications):
+        yield publications[start:]

@@ -69,7 +69,7 @@ class Revocations:
         self._lock = asyncio.Lock()  # one for the next loop
 
     async def add(self, user_id: str | None, jti: str | None, until: float | None) -> Revocation:
-        """Revoke a token by its id, or all that a user has by now; on the disk when it returns.
+        """Keep the revocation of a token by its id, or of all that a user has by now; `learn` lets it count.
 
         Args:
             user_id: the user, or None.
@@ -87,9 +87,12 @@ class Revocations:
         end = now + KEEP if until is None else until
         revocation = Revocation(subject, int(now * 1000), int(end * 1000))
         await self._database.call(self._database.store.revoke, revocation)
-        self._sweep(revocation.at)
-        self._found[subject] = revocation
         return revocation
+
+    def learn(self, revocation: Revocation) -> None:
+        """Know a revocation that the database has."""
+        self._sweep(int(time.time() * 1000))
+        self._found[revocation.subject] = revocation
 
     def concern(self, identity: Identity, issued_at: float | None = None) -> bool:
         """Whether this identity was revoked.

@@ -21,6 +21,7 @@ from hubbub.node.interest import Interest
 from hubbub.node.replay import CatchUp, Replays
 
 if TYPE_CHECKING:
+    from hubbub.core.identity import Place
     from hubbub.core.recovery import Publication
     from hubbub.node.connection import Connection
     from hubbub.node.node import Node
@@ -31,6 +32,8 @@ logger = logging.getLogger("hubbub.subscriptions")
 
 PAGE = 300
 """Publications of one recovery or history page, at most."""
+TRIES = 3
+"""How often the app is asked about one subscription whose rights change meanwhile."""
 
 
 class Subscriptions:
@@ -48,12 +51,13 @@ class Subscriptions:
 
     def reset(self) -> None:
         """Have nobody."""
-        self.replays = Replays(self._go_live)
-        self._interest = Interest(lambda: self._node.broker, self._wants)
+        self.replays = Replays(self._go_live, self._read)
+        self._interest = Interest(self._follow, self._unfollow, self._wants)
         self._catch_ups: dict[str, dict[Connection, CatchUp]] = {}
         self._waiting: dict[Connection, set[str]] = {}
         self._leases: Wheel[tuple[str, str]] = Wheel(1.0)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._rechecked = 0
 
     # Asking
 
@@ -92,9 +96,15 @@ class Subscriptions:
         Raises:
             RequestError: `bad_channel`, `forbidden`, `channel_limit`, `channel_full`.
         """
-        self.check(connection, channel)
-        lease = await self.permit("subscribe", connection, channel)
-        return await self.add(connection, channel, since, lease)
+        for _ in range(TRIES):
+            before = self._rechecked
+            self.check(connection, channel)
+            lease = await self.permit("subscribe", connection, channel)
+            answer = await self.add(connection, channel, since, lease)
+            if self._rechecked == before:
+                return answer
+            self.remove(connection, channel)  # rights have changed since the app was asked
+        raise RequestError("forbidden", "The rights on this channel change all the time.", "channel")
 
     async def add(
         self, connection: Connection, channel: str, since: Position | None = None, lease: Lease | None = None
@@ -107,7 +117,7 @@ class Subscriptions:
             return {"channel": channel}
         if not namespace.remembers:
             sees = await self._node.presence.look(connection, namespace, channel)
-            await self._interest.begin(channel)
+            await self._hear(channel)
             present = self._node.presence.answer(connection, namespace, channel, sees)
             if not self.join(connection, channel):
                 self._lose_interest(channel)
@@ -122,7 +132,7 @@ class Subscriptions:
         self._waiting.setdefault(connection, set()).add(channel)
         try:
             sees = await self._node.presence.look(connection, namespace, channel)
-            await self._interest.begin(channel)
+            await self._hear(channel)
             wanted = since if namespace.recover else None
             past, recovered = await self._missed(namespace, channel, wanted)
         except BaseException:
@@ -150,6 +160,10 @@ class Subscriptions:
         if since is None or namespace.latest:
             past = await broker.past(namespace, channel, None, 1, _now())
         return past if namespace.latest else replace(past, publications=[]), False
+
+    async def _read(self, channel: str, since: Position) -> Past:
+        """A page of what is behind a position, for a subscriber that reads the past slowly."""
+        return await self._node.broker.past(self.find(channel), channel, since, PAGE, _now())
 
     def _go_live(self, catch_up: CatchUp) -> None:
         """Join when the past is on its way."""
@@ -202,12 +216,17 @@ class Subscriptions:
         if connection.state is not ConnectionState.OPEN:
             return
         kept = (*connection.channels, *self._waiting.get(connection, ()))
+        places = connection.identity.resume if before is None and connection.identity is not None else ()
+        restored = {channel for channel, _ in places}
+        if places:
+            self._spawn(self.restore(connection, places))
         self._node.presence.identified(connection, kept)
         for namespace in self.namespaces.personal():
             if before is not None:
                 self.remove(connection, f"{namespace.name}:{before}")
-            if connection.user_id is not None:
-                self._spawn(self._give_personal(connection, f"{namespace.name}:{connection.user_id}"))
+            channel = f"{namespace.name}:{connection.user_id}"
+            if connection.user_id is not None and channel not in restored:
+                self._spawn(self._give_personal(connection, channel))
         if kept:
             self._spawn(self.recheck(connection, kept))
 
@@ -248,7 +267,7 @@ class Subscriptions:
         hooks = self._node.dispatcher.hooks
         if first:
             hooks.tell("occupied", channel)
-            if channel not in self._interest:
+            if self._node.broker.shared and channel not in self._interest:
                 self._spawn(self._interest.begin(channel))
         if "subscribe" in hooks:
             hooks.run("subscribe", connection, channel)
@@ -263,6 +282,28 @@ class Subscriptions:
         if self._node.channels.get(channel) is None:
             hooks.tell("vacated", channel)
             self._lose_interest(channel)
+
+    # A node that goes, and one that its clients come to
+
+    def places(self, connection: Connection) -> tuple[Place, ...] | None:
+        """A connection's subscriptions, and how far it was told of each; None while it reads the past of one."""
+        if connection in self._waiting:
+            return None
+        broker = self._node.broker
+        return tuple((channel, broker.position(self.find(channel), channel)) for channel in connection.channels)
+
+    async def restore(self, connection: Connection, places: Iterable[Place]) -> None:
+        """Subscribe a client again where it was on another node, if it still may, and tell it."""
+        for channel, since in places:
+            try:
+                answer = await self.subscribe(connection, channel, since)
+            except RequestError as error:
+                connection.send("unsubscribed", {"channel": channel, "code": error.code})
+            except StoreError as error:
+                logger.warning("the subscription of %r to %r is not restored: %s", connection, channel, error)
+                connection.send("unsubscribed", {"channel": channel, "code": StoreError.code})
+            else:
+                connection.send("subscribed", answer)
 
     # Publications
 
@@ -280,6 +321,10 @@ class Subscriptions:
             connection = self._node.registry.get(connection_id)
             if connection is not None and self.has(connection, channel):
                 self._spawn(self.recheck(connection, [channel]))
+
+    def note_recheck(self) -> None:
+        """Take note that rights have changed: who is just being asked about is asked about again."""
+        self._rechecked += 1
 
     async def recheck(self, connection: Connection, channels: Iterable[str]) -> None:
         """Ask again whether a subscriber may stay, and send it away if not."""
@@ -313,11 +358,22 @@ class Subscriptions:
 
     # Inside
 
+    async def _follow(self, channel: str) -> None:
+        await self._node.broker.subscribe(self.find(channel), channel)
+
+    async def _unfollow(self, channel: str) -> None:
+        await self._node.broker.unsubscribe(channel)
+
     def _wants(self, channel: str) -> bool:
         return self._node.channels.get(channel) is not None or channel in self._catch_ups
 
+    async def _hear(self, channel: str) -> None:
+        """Be told of a channel; a broker that has no other nodes tells of all."""
+        if self._node.broker.shared:
+            await self._interest.begin(channel)
+
     def _lose_interest(self, channel: str) -> None:
-        if not self._wants(channel):
+        if self._node.broker.shared and not self._wants(channel):
             self._spawn(self._interest.end(channel))
 
     def _catch_up(self, connection: Connection, channel: str) -> CatchUp | None:

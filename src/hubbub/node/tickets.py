@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from hubbub.core.credentials import LONGEST
-from hubbub.core.identity import Identity, check_user_id
+from hubbub.core.identity import Identity, Place, check_user_id
+from hubbub.core.recovery import Position
 from hubbub.errors import UsageError
 from hubbub.node.secret import SHORTEST, Secret
 from hubbub.node.tokens import is_time, refused, sign, verify
@@ -21,7 +22,9 @@ TYPE = "hubbub-ticket"
 HEAD = sign({}, b"\0" * SHORTEST, TYPE).partition(".")[0] + "."
 LONGEST_LIFE = 3600.0
 LEEWAY = 5.0  # seconds by which the clocks of two nodes may differ
-ROUND = 60.0
+
+Claim = Callable[[str, str, float], Awaitable[bool]]
+"""See `Broker.claim`: of all nodes one is the first to have a ticket."""
 
 
 class Tickets:
@@ -29,12 +32,12 @@ class Tickets:
 
     Args:
         secret: signs them.
+        claim: lets each be used once.
     """
 
-    def __init__(self, secret: Secret) -> None:
+    def __init__(self, secret: Secret, claim: Claim) -> None:
         self._secret = secret
-        self._used: dict[str, float] = {}
-        self._sweep_at = 0.0
+        self._claim = claim
 
     def issue(
         self,
@@ -43,6 +46,7 @@ class Tickets:
         device: str = "",
         ttl: float = 30.0,
         expires_at: float | None = None,
+        resume: Sequence[Place] = (),
     ) -> str:
         """Make a ticket for a user your app knows; from any thread.
 
@@ -52,6 +56,7 @@ class Tickets:
             device: the client's name for itself, see `Identity`.
             ttl: seconds in which it must be used.
             expires_at: when a connection made with it ends, seconds since 1970; None for never.
+            resume: subscriptions to restore.
 
         Raises:
             UsageError: it would live for too long, or be too long itself, or `expires_at` is no such time.
@@ -70,7 +75,8 @@ class Tickets:
             "exp": math.ceil(now + ttl),
             "jti": secrets.token_urlsafe(),
         }
-        more = {"claims": dict(claims or {}), "device": device, "until": expires_at}
+        places = [[channel, *(since or ())] for channel, since in resume]
+        more = {"claims": dict(claims or {}), "device": device, "until": expires_at, "resume": places}
         ticket = sign(body | {name: value for name, value in more.items() if value}, self._secret.need(), TYPE)
         if len(ticket) > LONGEST:
             raise UsageError(f"A ticket of {len(ticket)} bytes is too long: give fewer claims.")
@@ -81,11 +87,12 @@ class Tickets:
         """Whether a text says that it is a ticket, true or not."""
         return text.startswith(HEAD)
 
-    def redeem(self, ticket: str) -> Identity:
+    async def redeem(self, ticket: str) -> Identity:
         """Take a ticket; whose it is.
 
         Raises:
             RequestError: `unauthorized`: it is not one of ours, it has expired, or it was used before.
+            StoreError: nobody knows whether it was used.
         """
         secret = self._secret.find()
         if secret is None or len(ticket) > LONGEST:
@@ -94,18 +101,9 @@ class Tickets:
         claims = found.claims
         if claims["aud"] != TYPE or "jti" not in claims:  # of several audiences none is ours
             raise refused("The ticket is not valid here.")
-        if not self._use(claims["jti"], (found.expires_at or 0.0) + LEEWAY):
+        left = (found.expires_at or 0.0) + LEEWAY - time.time()
+        if not await self._claim(f"ticket:{claims['jti']}", secrets.token_urlsafe(6), max(left, 1.0)):
             raise refused("The ticket was used before.")
         kept = {"jti": claims["jti"], "iat": claims["iat"], **claims.get("claims", {})}
-        return Identity(found.user_id, claims.get("until"), kept, claims.get("device", ""))
-
-    def _use(self, jti: str, until: float) -> bool:
-        """Remember a ticket until it expires; False if it was remembered already."""
-        now = time.time()
-        if now >= self._sweep_at:
-            self._sweep_at = now + ROUND
-            self._used = {each: end for each, end in self._used.items() if end > now}
-        if jti in self._used:
-            return False
-        self._used[jti] = until
-        return True
+        resume = tuple((channel, Position(*since) if since else None) for channel, *since in claims.get("resume", ()))
+        return Identity(found.user_id, claims.get("until"), kept, claims.get("device", ""), resume)

@@ -1,11 +1,16 @@
-"""What a browser gets over HTTP at the hub's path: the test page, and a word for those who forgot to upgrade."""
+"""What one gets over HTTP at the hub's path: the test page, its health, a word for those who forgot to upgrade."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from hubbub.servers.health import HEALTH, health
+
+if TYPE_CHECKING:
+    from hubbub.node.hub import Hub
 
 __all__ = ["pages", "serve_page"]
 
@@ -21,15 +26,19 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 @cache
-def pages(path: str) -> dict[str, tuple[str, bytes]]:
-    """The URL paths below the hub's, with the file and media type of each."""
-    return {f"{path.rstrip('/')}/{name}": file for name, file in FILES.items()}
+def pages(path: str) -> frozenset[str]:
+    """The URL paths below the hub's."""
+    return frozenset(f"{path.rstrip('/')}/{name}" for name in (*FILES, *HEALTH))
 
 
-async def serve_page(path: str, scope: Mapping[str, Any], send: Send) -> None:
+async def serve_page(hub: Hub, scope: Mapping[str, Any], send: Send) -> None:
     """Answer an HTTP request at or below the hub's path."""
-    name = scope["path"].rpartition("/")[2]
-    if scope["path"] != path and not scope["path"].endswith(path) and name in FILES:
+    path, name = hub.path, scope["path"].rpartition("/")[2]
+    if name in HEALTH and scope["path"] != path and not scope["path"].endswith(path):
+        status, body = await health(hub.node, name)
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+        await _answer(send, status, body, headers, scope)
+    elif scope["path"] != path and not scope["path"].endswith(path) and name in FILES:
         file, media = FILES[name]
         headers = [(b"content-type", media), (b"content-security-policy", POLICY), (b"cache-control", b"no-cache")]
         await _answer(send, 200, _read(file), headers, scope)

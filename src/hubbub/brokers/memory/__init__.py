@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
+from time import monotonic
 
 from hubbub.brokers.memory.journal import Journal
 from hubbub.contracts import BrokerReceiver, Ledger
+from hubbub.core.claims import Claims
 from hubbub.core.namespaces import Namespace
 from hubbub.core.records import Record
 from hubbub.core.recovery import Memory, Past, Position, Publication
@@ -26,11 +28,20 @@ class MemoryBroker:
         skip: leave out offsets by chance, so that nobody learns to count on the next one (for tests).
     """
 
+    place = "this process"
+    shared = False
+
     def __init__(self, ledger: Ledger | None = None, *, skip: bool = False) -> None:
         step = (lambda: 1 + secrets.randbelow(MOST_SKIPPED)) if skip else (lambda: 1)
         self.memory = Memory(secrets.token_hex(4), step=step)
         self.journal = None if ledger is None else Journal(ledger, step)
         self._receiver: BrokerReceiver
+        self._claims = Claims()
+
+    @property
+    def healthy(self) -> bool:
+        """It is in this process."""
+        return True
 
     def listen(self, receiver: BrokerReceiver) -> None:
         """Tell this receiver."""
@@ -85,7 +96,7 @@ class MemoryBroker:
         self._receiver.published(channel, publication)
         return Position(publication.offset, memory.epoch)
 
-    async def subscribe(self, channel: str) -> None:
+    async def subscribe(self, namespace: Namespace, channel: str) -> None:
         """Everything is told anyway."""
 
     async def unsubscribe(self, channel: str) -> None:
@@ -97,6 +108,14 @@ class MemoryBroker:
             return await self.journal.past(channel, since, limit, now)
         return self.memory.past(channel, since, limit, now)
 
+    def position(self, namespace: Namespace, channel: str) -> Position | None:
+        """Where a channel stands: everything is told at once."""
+        if not namespace.remembers:
+            return None
+        journal = self.journal
+        memory = journal.memory if journal is not None and journal.keeps(namespace) else self.memory
+        return memory.past(channel, None, 0, 0).head
+
     async def purge(self, channel: str) -> None:
         """Forget a channel's history."""
         if self.journal is None or not await self.journal.purge(channel):
@@ -105,6 +124,21 @@ class MemoryBroker:
     async def unarchived(self, position: str | None, limit: int) -> tuple[list[Record], str | None]:
         """What the archive does not have yet."""
         return ([], position) if self.journal is None else await self.journal.unarchived(position, limit)
+
+    async def follow(self, topic: str) -> None:
+        """Nobody else is there."""
+
+    async def unfollow(self, topic: str) -> None:
+        """Nobody else is there."""
+
+    async def tell(self, topic: str, data: bytes) -> int:
+        """Nobody else is there."""
+        return 0
+
+    async def claim(self, name: str, owner: str, ttl: float) -> bool:
+        """Have a name for a time."""
+        now = monotonic()
+        return self._claims.claim(name, owner, now, now + ttl)
 
     async def flush(self) -> None:
         """Forget everything in memory, as a broker does that lost its data."""
