@@ -15,12 +15,26 @@ from hubbub import Connection, Handshake, Hub
 from hubbub.contracts import Receiver
 from hubbub.core.deflate import inflate
 from hubbub.core.forms import FRAMES, Form
+from hubbub.core.rates import Rate, Rates
 from hubbub.errors import CloseCode
 
-__all__ = ["SCOPE", "ManualClock", "RecordingTransport", "make_hub", "open_connection", "read_messages", "say", "tick"]
+__all__ = [
+    "PLENTY",
+    "SCOPE",
+    "ManualClock",
+    "RecordingTransport",
+    "make_hub",
+    "open_connection",
+    "read_messages",
+    "say",
+    "tick",
+]
 
 SCOPE = {"type": "websocket", "path": "/ws", "headers": [(b"host", b"testserver")], "client": ("127.0.0.1", 50000)}
 PATIENCE = 2.0
+MANY = Rate(1e6)
+PLENTY = Rates(messages=MANY, bytes=Rate(1e10), subscribes=MANY, publishes=MANY, attempts=MANY)
+"""For tests that send more than anybody should, so fast that the checks still run."""
 
 Json = dict[str, Any]
 

@@ -31,6 +31,9 @@ def test_the_defaults_are_those_of_the_original() -> None:
         "hubbub_data_dir": Path(".hubbub"),
         "hubbub_inbox_url": None,
         "hubbub_archive_url": None,
+        "hubbub_broker_url": "memory://",
+        "hubbub_origins": None,
+        "hubbub_trusted_proxies": None,
         "postgres_database_url": None,
         "mongo_db_uri": None,
     }

@@ -22,6 +22,7 @@ from hubbub.config import Settings
 from hubbub.core.namespaces import Namespace
 from hubbub.core.session import TRANSITIONS
 from hubbub.errors import CLOSE_CODES, ERROR_CODES
+from hubbub.limits import Rate, Rates
 from hubbub.node.local import Local
 from hubbub.node.sync import Sync
 from hubbub.servers import http, server
@@ -74,6 +75,13 @@ def shown(default: object) -> str:
     return "none" if default is None else f"`{default}`"
 
 
+def rate(value: Any) -> str:
+    """A rate or a factor, for people."""
+    if isinstance(value, Rate):
+        return f"{value.count:,} in {value.per:g} s, {value.most:,} at once"
+    return f"{value:g}" if isinstance(value, int | float) else "none"
+
+
 def settings() -> str:
     """The table of settings, each with its variable."""
     rows = (
@@ -97,6 +105,10 @@ TABLES = {
     "identity": described(hubbub.Identity),
     "limits": defaults(hubbub.Limits),
     "timeouts": defaults(hubbub.Timeouts),
+    "rates": table(
+        "Name | Default | Means",
+        ((f"`{name}`", rate(getattr(Rates(), name)), text) for name, text in arguments(Rates).items()),
+    ),
     "serve": table(
         "What | Limit | Beyond it",
         [
@@ -105,7 +117,7 @@ TABLES = {
             ("length of the target", f"{http.HEADER_LINE:,} bytes", "414"),
             ("length of a header line", f"{http.HEADER_LINE:,} bytes", "431"),
             ("header lines", f"{http.HEADER_COUNT}", "431"),
-            ("time for a TLS handshake", f"{server.TLS_HANDSHAKE:g} s", "the connection is closed"),
+            ("time for a TLS handshake, and for its end", f"{server.TLS_HANDSHAKE:g} s", "the connection is closed"),
             ("time for the whole shutdown", f"{server.FORCED_EXIT:g} s", "the process exits with 1"),
         ],
     ),

@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from hubbub.config import load_settings
 from hubbub.node.secret import Secret
@@ -79,8 +79,10 @@ class Site:
 
     @asynccontextmanager
     async def client(self, query: str = "", **headers: str) -> AsyncIterator[Client]:
-        """Connect, and take the `welcome`."""
+        """Connect, and take the `welcome`; who brings a cookie is a page of this site, unless it says otherwise."""
         url = f"ws://127.0.0.1:{self._server.port}/ws{query}"
+        if "cookie" in headers:
+            headers = {"origin": self._server.url, **headers}
         async with connect(url, additional_headers=headers) as connection:
             client = Client(connection)
             assert (await client.next())["type"] == "welcome"
@@ -216,7 +218,8 @@ async def test_sign_in() -> None:
     ours = "https://shop.example"
     async with example("quick.sign_in") as site:
         brian = {"cookie": await site.cookie("/sign-in?user=brian")}
-        assert await site.refused(origin="https://evil.example", **brian) == 4503
+        with pytest.raises(InvalidStatus, match="HTTP 403"):
+            await site.refused(origin="https://evil.example", **brian)
         async with site.client(origin=ours) as stranger, site.client(origin=ours, **brian) as client:
             assert (await client.next())["payload"]["userId"] == "brian"
             assert await site.http("POST", "/users/brian/notify?text=hi") == "true"

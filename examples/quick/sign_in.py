@@ -3,20 +3,18 @@
 from fastapi import FastAPI, Request
 from starlette.middleware.sessions import SessionMiddleware
 
-from hubbub import Handshake, Hub, RequestError
+from hubbub import Handshake, Hub
 
 app = FastAPI()
 app.add_middleware(SessionMiddleware, secret_key="your app's own", same_site="lax")
 
 
 def who(handshake: Handshake) -> str | None:
-    if handshake.header("origin") not in (None, "https://shop.example"):
-        raise RequestError("forbidden", "Open this from our own pages.")
     user: str | None = handshake.scope["session"].get("user")
     return user
 
 
-hub = Hub(authenticator=who)
+hub = Hub(authenticator=who, origins=["https://shop.example"])
 hub.attach(app)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,16 @@ __all__ = ["ATTACH", "BROKERS", "DOOR", "STORES", "Auth", "Settings", "load_sett
 
 DOOR = "hubbub.servers.asgi:Door"
 ATTACH = "hubbub.servers.attach:attach"
-BROKERS = {"memory": "hubbub.brokers.memory:MemoryBroker"}
+BROKERS = {
+    "memory": "hubbub.brokers.memory:MemoryBroker",
+    "nats": "hubbub.brokers.nats:NatsBroker",
+    "tls": "hubbub.brokers.nats:NatsBroker",
+    "redis": "hubbub.brokers.redis:RedisBroker",
+    "rediss": "hubbub.brokers.redis:RedisBroker",
+    "valkey": "hubbub.brokers.redis:RedisBroker",
+    "redis+sentinel": "hubbub.brokers.redis:RedisBroker",
+    "redis+cluster": "hubbub.brokers.redis:RedisBroker",
+}
 """The class that moves publications between nodes, by the scheme of its URL."""
 STORES = {
     "sqlite": "hubbub.stores.sqlite:SqliteStore",
@@ -60,7 +70,16 @@ MONGO = "a URL like mongodb://user:password@host/database"
 DATABASES = (
     f"a URL like sqlite:///file.db, or {POSTGRES.removeprefix('a URL like ')}, or {MONGO.removeprefix('a URL like ')}"
 )
-SECRET = {"hubbub_secret", "hubbub_inbox_url", "hubbub_archive_url", "postgres_database_url", "mongo_db_uri"}
+SECRET = {
+    "hubbub_secret",
+    "hubbub_broker_url",
+    "hubbub_inbox_url",
+    "hubbub_archive_url",
+    "postgres_database_url",
+    "mongo_db_uri",
+}
+BROKER = rf"^({'|'.join(map(re.escape, BROKERS))})://"
+BROKER_URLS = "a URL like nats://host:4222, redis://host:6379, or memory:// for one process"
 DATABASE = rf"^({'|'.join(map(re.escape, STORES))})://"
 
 
@@ -77,6 +96,9 @@ class Settings(BaseSettings):
         hubbub_data_dir: where SQLite files are kept, and a secret made for development, `HUBBUB_DATA_DIR`.
         hubbub_inbox_url: the database of inboxes and revocations, `HUBBUB_INBOX_URL`.
         hubbub_archive_url: the database of the archive, `HUBBUB_ARCHIVE_URL`.
+        hubbub_broker_url: what is between several nodes, `HUBBUB_BROKER_URL`; `memory://` is one node alone.
+        hubbub_origins: whose pages may connect, `HUBBUB_ORIGINS`.
+        hubbub_trusted_proxies: who may say for whom it speaks, `HUBBUB_TRUSTED_PROXIES`.
         postgres_database_url: the same for both as the original has it, where those are not set: first choice for the
             inbox, `POSTGRES_DATABASE_URL`.
         mongo_db_uri: first choice for the archive, `MONGO_DB_URI`.
@@ -103,8 +125,19 @@ class Settings(BaseSettings):
     hubbub_data_dir: Path = Field(default=Path(".hubbub"), description="a directory")
     hubbub_inbox_url: str | None = Field(default=None, pattern=DATABASE, description=DATABASES)
     hubbub_archive_url: str | None = Field(default=None, pattern=DATABASE, description=DATABASES)
+    hubbub_broker_url: str = Field(default="memory://", pattern=BROKER, description=BROKER_URLS)
+    hubbub_origins: str | None = Field(
+        default=None, description="origins like `https://example.com`, with commas between, or `*`"
+    )
+    hubbub_trusted_proxies: str | None = Field(
+        default=None, description="addresses, networks and `unix`, with commas between"
+    )
     postgres_database_url: str | None = Field(default=None, pattern=r"^postgres(ql)?://", description=POSTGRES)
     mongo_db_uri: str | None = Field(default=None, pattern=r"^mongodb(\+srv)?://", description=MONGO)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Show all but what may hold a secret."""
+        return [(name, value) for name, value in super().__repr_args__() if name not in SECRET]
 
     @property
     def inbox_url(self) -> str:
@@ -125,6 +158,16 @@ class Settings(BaseSettings):
     def archive_given(self) -> bool:
         """Whether somebody chose the archive's database."""
         return (self.hubbub_archive_url or self.postgres_database_url or self.mongo_db_uri) is not None
+
+    @property
+    def origins(self) -> list[str] | None:
+        """The origins whose pages may connect; None if nobody said."""
+        return _parts(self.hubbub_origins)
+
+    @property
+    def trusted_proxies(self) -> list[str]:
+        """The addresses and networks of proxies whose word counts, and `unix`."""
+        return _parts(self.hubbub_trusted_proxies) or []
 
     def _file(self, name: str) -> str:
         return f"sqlite:///{self.hubbub_data_dir / name}"
@@ -147,3 +190,8 @@ def load_settings(**given: Any) -> Settings:
         raise ConfigError(f"{name.upper()}{value} is not allowed: give {allowed}.") from None
     except UnicodeDecodeError:
         raise ConfigError("The file .env cannot be read: save it as UTF-8.") from None
+
+
+def _parts(text: str | None) -> list[str] | None:
+    """What stands between the commas."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

@@ -123,6 +123,7 @@ ERROR_CODES: dict[str, ErrorMeaning] = {
     "bad_channel": ErrorMeaning("not a valid channel name", False),
     "channel_limit": ErrorMeaning("too many channels on one connection", False),
     "bad_cursor": ErrorMeaning("an ack of a message this connection was not sent", False),
+    "rate_limited": ErrorMeaning("too much in too short a time; `retryAfter` says when to go on", True),
     "channel_full": ErrorMeaning("a channel has as many subscribers as it may have", True),
     "refused": ErrorMeaning("the client answered a request of ours with an error", False),
     "timeout": ErrorMeaning("the handler took too long and was stopped", True),
@@ -181,14 +182,24 @@ class RequestError(PeerError):
         message: a sentence for the client's developer; never a secret, never their input.
         field: the part of the payload at fault, as a path like `items[2].price`.
         close: end the connection behind the answer, with this code; None lets it go on.
+        retry_after: seconds until the same message may be sent again; `retryAfter` in ms on the wire.
     """
 
-    def __init__(self, code: str, message: str, field: str | None = None, *, close: CloseCode | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        field: str | None = None,
+        *,
+        close: CloseCode | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.field = field
         self.close = close
+        self.retry_after = retry_after
 
 
 class DeliveryError(HubbubError):

@@ -51,6 +51,9 @@ class Echo:
         """Answer likewise."""
         self._send(self._frame(Opcode.BINARY, data))
 
+    def receive_control(self) -> None:
+        """Nobody counts."""
+
     def touch(self) -> None:
         """Nobody watches."""
 

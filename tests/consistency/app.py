@@ -8,8 +8,9 @@ import msgspec
 from starlette.applications import Starlette
 
 from hubbub import Connection, Hub, Limits
+from tests.fakes import PLENTY
 
-hub = Hub(limits=Limits(inbox=100_000, send_queue=8 << 20))
+hub = Hub(limits=Limits(inbox=100_000, send_queue=8 << 20), rates=PLENTY)
 app = Starlette()
 hub.attach(app)
 

@@ -29,6 +29,8 @@ class UnsteadyBroker(MemoryBroker):
         random: decides how long things take.
     """
 
+    shared = True
+
     def __init__(self, random: Random) -> None:
         super().__init__(skip=True)
         self.memory._step = lambda: random.randint(1, MOST_SKIPPED)  # as it does, and the same with every run
@@ -44,9 +46,9 @@ class UnsteadyBroker(MemoryBroker):
     def published(self, channel: str, publication: Publication) -> None:
         """Pass on what is subscribed to."""
         if channel in self._told:
-            self.tell(channel, publication)
+            self.pass_on(channel, publication)
 
-    def tell(self, channel: str, publication: Publication) -> None:
+    def pass_on(self, channel: str, publication: Publication) -> None:
         """Pass a publication on to the node."""
         self._listener.published(channel, publication)
 
@@ -66,7 +68,7 @@ class UnsteadyBroker(MemoryBroker):
         await self._dawdle()
         return past
 
-    async def subscribe(self, channel: str) -> None:
+    async def subscribe(self, namespace: Namespace, channel: str) -> None:
         """Tell of it, from the answer on."""
         await self._dawdle()
         self._told.add(channel)
@@ -86,27 +88,27 @@ class UnsteadyBroker(MemoryBroker):
 class _Dropping(UnsteadyBroker):
     """Leaves a live publication out."""
 
-    def tell(self, channel: str, publication: Publication) -> None:
+    def pass_on(self, channel: str, publication: Publication) -> None:
         if self.random.random() > RARELY:
-            super().tell(channel, publication)
+            super().pass_on(channel, publication)
 
 
 class _Inventing(UnsteadyBroker):
     """Tells of a publication that nobody published."""
 
-    def tell(self, channel: str, publication: Publication) -> None:
-        super().tell(channel, publication)
+    def pass_on(self, channel: str, publication: Publication) -> None:
+        super().pass_on(channel, publication)
         if self.random.random() < RARELY:
-            super().tell(channel, replace(publication, offset=publication.offset + 1, data=b'{"n":0}'))
+            super().pass_on(channel, replace(publication, offset=publication.offset + 1, data=b'{"n":0}'))
 
 
 class _Doubling(UnsteadyBroker):
     """Tells of a publication twice."""
 
-    def tell(self, channel: str, publication: Publication) -> None:
-        super().tell(channel, publication)
+    def pass_on(self, channel: str, publication: Publication) -> None:
+        super().pass_on(channel, publication)
         if self.random.random() < RARELY:
-            super().tell(channel, publication)
+            super().pass_on(channel, publication)
 
 
 class _Forgetful(UnsteadyBroker):
@@ -126,13 +128,13 @@ class _Swapping(UnsteadyBroker):
         super().__init__(random)
         self._held: dict[str, Publication] = {}
 
-    def tell(self, channel: str, publication: Publication) -> None:
+    def pass_on(self, channel: str, publication: Publication) -> None:
         if channel not in self._held and self.random.random() < RARELY:
             self._held[channel] = publication
             return
-        super().tell(channel, publication)
+        super().pass_on(channel, publication)
         if channel in self._held:
-            super().tell(channel, self._held.pop(channel))
+            super().pass_on(channel, self._held.pop(channel))
 
 
 class _Changing(UnsteadyBroker):

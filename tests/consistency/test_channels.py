@@ -23,6 +23,7 @@ from tests.consistency.checker import FAULTS, Report, View, check
 from tests.consistency.crowd import NAMESPACES, Crowd, Json, Pace
 from tests.consistency.links import Hear, MemoryLink, SocketLink
 from tests.consistency.timeless import TimelessLoop, reading
+from tests.fakes import PLENTY
 from tests.serving import Door, RunningServer, serving
 
 SEED = os.environ.get("HUBBUB_SEED") or secrets.token_hex(4)
@@ -35,7 +36,7 @@ Broker = Callable[[Random], UnsteadyBroker]
 
 def make_hub(**options: Any) -> Hub:
     """A hub with the channels of the crowd."""
-    hub = Hub(limits=LIMITS, timeouts=Timeouts(shutdown=0.5), **options)
+    hub = Hub(limits=LIMITS, rates=PLENTY, timeouts=Timeouts(shutdown=0.5), **options)
     for name, namespace in NAMESPACES.items():
         hub.namespace(name, **namespace)
 

@@ -12,6 +12,7 @@ import msgspec
 from starlette.applications import Starlette
 
 from hubbub import Auth, Connection, Handshake, Hub, Limits, Message, RequestError, RequestTimeout, Timeouts
+from tests.fakes import PLENTY
 
 __all__ = ["AUTH", "LIMITS", "TIMEOUTS", "app", "make"]
 
@@ -54,8 +55,8 @@ def make() -> Starlette:
     logging.getLogger("hubbub").addHandler(LOG)
     app = Starlette()
     for hub, fill in (
-        (Hub("/ws", limits=LIMITS, timeouts=TIMEOUTS, auth=AUTH), _handlers),
-        (Hub("/hooks", limits=LIMITS, timeouts=TIMEOUTS), _hooks),
+        (Hub("/ws", limits=LIMITS, timeouts=TIMEOUTS, auth=AUTH, rates=PLENTY), _handlers),
+        (Hub("/hooks", limits=LIMITS, timeouts=TIMEOUTS, rates=PLENTY), _hooks),
     ):
         hub.attach(app)
         hub.namespace("*")

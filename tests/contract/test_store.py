@@ -545,6 +545,19 @@ async def test_the_archive_is_read_in_pages(store: Store) -> None:
     assert await store.archived("news", 3, after=("e1", records[-1].offset)) == []
 
 
+async def test_the_archive_is_read_backwards(store: Store) -> None:
+    records = [record(number * 3, NOW + number // 2) for number in range(1, 8)]
+    await store.archive([*records, record(4, NOW, channel="other")], "p")
+    last = await store.archived("news", 3, back=True)
+    middle = await store.archived("news", 3, after=(last[0].epoch, last[0].offset), back=True)
+    first = await store.archived("news", 3, after=(middle[0].epoch, middle[0].offset), back=True)
+    assert first + middle + last == records
+    assert len(first) == 1
+    assert await store.archived("news", 3, after=("e1", records[0].offset), back=True) == []
+    assert await store.archived("news", 3, after=("e1", 99), back=True) == []
+    assert await store.archived("news", 9, after=("e1", records[-1].offset), since=NOW + 2, back=True) == records[3:6]
+
+
 async def test_the_archive_goes_on_in_a_new_epoch(store: Store) -> None:
     records = [record(8, NOW, epoch="b"), record(9, NOW + 1, epoch="b"), record(1, NOW + 2, epoch="a")]
     await store.archive(records, "p")

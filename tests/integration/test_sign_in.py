@@ -46,7 +46,7 @@ async def sign_in(server: RunningServer, user: str) -> tuple[str, str]:
 
 async def who(server: RunningServer, *headers: tuple[str, str]) -> Any:
     """Connect; what the server says of us right behind its welcome, None if it says nothing."""
-    async with RawClient.join(server, headers=headers) as client:
+    async with RawClient.join(server, headers=[("Origin", server.url), *headers]) as client:
         client.send_json("ping", ...)
         message = await client.recv_json()
         return None if message["type"] == "pong" else message["payload"]

@@ -1,6 +1,7 @@
 """Who is subscribed to what: channels and their members, both ways.
 
 A member carries its own channels in a tuple: most have one or two, and a tuple is the smallest thing that holds them.
+So do most channels their members, one device of one user; a dict takes over where there are many.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Channel", "Channels", "Subscriber", "check_name"]
 
 FORBIDDEN = frozenset("*>")
+FEW = 8  # members, for which a tuple is as fast
 
 
 class Subscriber(Protocol):
@@ -36,7 +38,23 @@ class Channel(Generic[S]):
     def __init__(self, name: str, slow: Slow = "close") -> None:
         self.name = name
         self.slow = slow
-        self.members: dict[S, None] = {}
+        self.members: tuple[S, ...] | dict[S, None] = ()
+
+    def add(self, member: S) -> None:
+        """Take one more in."""
+        if isinstance(self.members, dict):
+            self.members[member] = None
+        elif len(self.members) < FEW:
+            self.members = (*self.members, member)
+        else:
+            self.members = dict.fromkeys((*self.members, member))
+
+    def remove(self, member: S) -> None:
+        """Let one go, if it is there."""
+        if isinstance(self.members, dict):
+            self.members.pop(member, None)
+        else:
+            self.members = tuple(other for other in self.members if other is not member)
 
 
 class Channels(Generic[S]):
@@ -59,7 +77,7 @@ class Channels(Generic[S]):
             channel = self._by_name[name] = Channel(name, slow)
         elif member in channel.members:
             return False
-        channel.members[member] = None
+        channel.add(member)
         member.channels = (*member.channels, channel)  # type: ignore[arg-type]
         return True
 
@@ -80,7 +98,7 @@ class Channels(Generic[S]):
         return [channel.name for channel in channels]
 
     def _drop(self, member: S, channel: Channel[S]) -> None:
-        del channel.members[member]
+        channel.remove(member)
         if not channel.members:
             del self._by_name[channel.name]
 

@@ -1,4 +1,4 @@
-"""Every bound the hub keeps, in three frozen groups; each has a finite default."""
+"""Every bound the hub keeps but rates, in three frozen groups; each has a finite default."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FrameLimits(_Positive):
 
 @dataclass(frozen=True, slots=True)
 class Limits(_Positive):
-    """What one connection may cost.
+    """What one connection may cost, and how many there may be.
 
     Args:
         message_size: bytes of one message, also after inflating.
@@ -49,6 +49,9 @@ class Limits(_Positive):
         in_flight: messages of one connection accepted and not finished; reading pauses there.
         bad_messages: messages that are not JSON before the connection is closed with 4500.
         inbox: messages that wait for one user; the oldest go once there are a sixteenth more.
+        connections: of this node; beyond it HTTP 503.
+        connections_per_address: of one address, with IPv6 of its /64 network; beyond it HTTP 429.
+        connections_per_user: of one user; beyond it 4504, or the oldest goes with 4506, see `Hub(when_full=...)`.
     """
 
     message_size: int = 64 * 1024
@@ -60,6 +63,9 @@ class Limits(_Positive):
     in_flight: int = 16
     bad_messages: int = 5
     inbox: int = 1000
+    connections: int = 20_000
+    connections_per_address: int = 4_096
+    connections_per_user: int = 200
 
     @property
     def frames(self) -> FrameLimits:

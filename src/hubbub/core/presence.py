@@ -9,14 +9,17 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
-__all__ = ["Changes", "Entry", "Member", "Roster", "Rosters"]
+__all__ = ["Changes", "Entry", "Key", "Member", "Roster", "Rosters"]
+
+Key = tuple[str | None, str | None]
+"""Which member: its user's id, or else its connection's."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -35,9 +38,9 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     set_at: int = 0
 
     @property
-    def key(self) -> str:
+    def key(self) -> Key:
         """Which member it belongs to."""
-        return f"connection:{self.connection_id}" if self.user_id is None else f"user:{self.user_id}"
+        return (None, self.connection_id) if self.user_id is None else (self.user_id, None)
 
 
 class Member(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
@@ -80,18 +83,39 @@ class _Touched(NamedTuple):
 
 
 class Roster:
-    """The members of one channel, oldest first."""
+    """The members of one channel: users, oldest first, then anonymous connections.
 
-    __slots__ = ("_listed", "_listing", "_shown", "_stated", "_touched", "_turn", "members")
+    Of most it keeps how many connections they have, and makes a `Member` when one is asked for.
+    """
+
+    __slots__ = ("_listed", "_listing", "_shown", "_stated", "_strangers", "_touched", "_turn", "_users")
 
     def __init__(self) -> None:
-        self.members: dict[str, Member] = {}
-        self._stated: dict[str, tuple[Entry, ...]] = {}
-        self._touched: dict[str, _Touched] = {}
+        self._users: dict[str, int] = {}
+        self._strangers: dict[str, int] = {}
+        self._stated: dict[Key, tuple[Entry, ...]] = {}
+        self._touched: dict[Key, _Touched] = {}
         self._turn = 0  # the number of changes
         self._shown = 0  # how many there were at the last showing
         self._listing: bytes | None = None
-        self._listed: frozenset[str] = frozenset()
+        self._listed: frozenset[Key] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self._users) + len(self._strangers)
+
+    def __iter__(self) -> Iterator[Key]:
+        yield from ((user_id, None) for user_id in self._users)
+        yield from ((None, connection_id) for connection_id in self._strangers)
+
+    def get(self, key: Key) -> Member | None:
+        """A member, if it is there."""
+        ids, id = self._place(key)
+        connections = ids.get(id, 0)
+        return _member(key, connections, self._stated.get(key, ())) if connections else None
+
+    def members(self, most: int | None = None) -> list[Member]:
+        """All members, or the first so many."""
+        return [member for key in islice(self, most) if (member := self.get(key)) is not None]
 
     @property
     def settled(self) -> bool:
@@ -112,13 +136,13 @@ class Roster:
         self._shown = self._turn
 
     def listing(self, most: int) -> bytes:
-        """The JSON of the oldest `most` members; until the next telling it is made once, as long as it stays the same.
+        """The JSON of the first `most` members; until the next telling it is made once, as long as it stays the same.
 
         So a storm of subscriptions to a big channel does not make the same list again and again.
         """
-        if self._listing is None or len(self._listed) > most or len(self._listed) < min(most, len(self.members)):
-            self._listed = frozenset(islice(self.members, most))
-            self._listing = msgspec.json.encode(list(islice(self.members.values(), most)))
+        if self._listing is None or len(self._listed) > most or len(self._listed) < min(most, len(self)):
+            self._listed = frozenset(islice(self, most))
+            self._listing = msgspec.json.encode(self.members(most))
         listing = self._listing
         if self.settled:
             self._forget()
@@ -128,19 +152,19 @@ class Roster:
         """What has changed since the last time."""
         changes = Changes([], [], [])
         for key, (_, told, shown) in self._touched.items():
-            member = self.members.get(key)
+            member = self.get(key)
             if member == told and not shown:
                 continue
             if member is None:
-                changes.left.append(_gone(key))
+                changes.left.append(Member(*key))
             else:
                 (changes.joined if told is None else changes.updated).append(member)
         self._touched.clear()
         self._forget()
         return changes
 
-    def _shift(self, key: str, before: Entry | None, after: Entry | None) -> None:
-        member = self.members.get(key)
+    def _shift(self, key: Key, before: Entry | None, after: Entry | None) -> None:
+        member = self.get(key)
         turn, told, shown = self._touched.get(key, (self._turn + 1, member, False))
         shown = shown or (turn <= self._shown and member != told)
         self._turn += 1
@@ -153,11 +177,19 @@ class Roster:
             stated = (*stated, after)
         if stated:
             self._stated[key] = stated
+        ids, id = self._place(key)
         connections = (0 if member is None else member.connections) + (after is not None) - (before is not None)
         if connections:
-            self.members[key] = _member(key, connections, stated)
+            ids[id] = connections
         else:
-            del self.members[key]
+            del ids[id]
+
+    def _place(self, key: Key) -> tuple[dict[str, int], str]:
+        user_id, connection_id = key
+        if user_id is not None:
+            return self._users, user_id
+        assert connection_id is not None
+        return self._strangers, connection_id
 
     def _forget(self) -> None:
         self._listing, self._listed = None, frozenset()
@@ -195,20 +227,16 @@ class Rosters:
         roster = self._by_channel.get(channel)
         if roster is None:
             return Changes([], [], [])
-        if not roster.members:
+        if not roster:
             del self._by_channel[channel]
         return roster.tell()
 
 
-def _member(key: str, connections: int, stated: tuple[Entry, ...]) -> Member:
-    kind, _, id = key.partition(":")
-    last = max(stated, key=_set_at, default=None)
-    state = None if last is None or last.state is None else msgspec.Raw(last.state)
-    return Member(id, None, connections, state) if kind == "user" else Member(None, id, connections, state)
-
-
-def _gone(key: str) -> Member:
-    return _member(key, 0, ())
+def _member(key: Key, connections: int, stated: tuple[Entry, ...]) -> Member:
+    if not stated:
+        return Member(*key, connections)
+    last = max(stated, key=_set_at)
+    return Member(*key, connections, None if last.state is None else msgspec.Raw(last.state))
 
 
 def _set_at(entry: Entry) -> tuple[int, str]:

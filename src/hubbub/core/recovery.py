@@ -10,9 +10,11 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from hubbub.core.wheel import Wheel
@@ -71,36 +73,39 @@ class Past:
 
 
 class Window:
-    """The last publications of one channel, oldest first."""
+    """The last publications of one channel, oldest first.
 
-    __slots__ = ("floor", "publications", "ttl")
+    They are in a list: a deque begins with room for 64, and most channels have a few.
+    """
 
-    def __init__(self, floor: int, ttl: float) -> None:
+    __slots__ = ("channel", "floor", "publications", "ttl")
+
+    def __init__(self, floor: int, ttl: float, channel: str = "") -> None:
+        self.channel = channel
         self.floor = floor
         self.ttl = ttl
-        self.publications: deque[Publication] = deque()
+        self.publications: list[Publication] = []
 
     def add(self, publication: Publication, size: int) -> None:
         """Remember one more, at most `size` of them."""
         self.publications.append(publication)
-        while len(self.publications) > size:
-            self.floor = self.publications.popleft().offset
+        self._forget(len(self.publications) - size)
 
     def expire(self, now: int) -> None:
         """Forget what is older than `ttl` seconds."""
         oldest = now - round(self.ttl * 1000)
-        while self.publications and self.publications[0].published_at <= oldest:
-            self.floor = self.publications.popleft().offset
+        kept = (index for index, each in enumerate(self.publications) if each.published_at > oldest)
+        self._forget(next(kept, len(self.publications)))
 
     def since(self, offset: int) -> list[Publication]:
         """Those behind an offset."""
-        newer: list[Publication] = []
-        for publication in reversed(self.publications):
-            if publication.offset <= offset:
-                break
-            newer.append(publication)
-        newer.reverse()
-        return newer
+        return self.publications[bisect_right(self.publications, offset, key=_offset) :]
+
+    def _forget(self, count: int) -> None:
+        """Let the oldest go."""
+        if count > 0:
+            self.floor = self.publications[count - 1].offset
+            del self.publications[:count]
 
 
 class Memory:
@@ -120,7 +125,7 @@ class Memory:
         self._step = step
         self._windows: dict[str, Window] = {}
         self._keys: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
-        self._ends: Wheel[tuple[str, Window]] = Wheel(WIDTH)
+        self._ends: Wheel[Window] = Wheel(WIDTH)
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -163,8 +168,8 @@ class Memory:
         self.counter += self._step()
         window = self._windows.get(channel)
         if window is None:
-            window = self._windows[channel] = Window(self.watermark, ttl)
-            self._ends.add((channel, window), now / 1000 + ttl)
+            window = self._windows[channel] = Window(self.watermark, ttl, channel)
+            self._ends.add(window, now / 1000 + ttl)
         last = window.publications[-1] if window.publications else None
         at = now if last is None else max(now, last.published_at)
         previous = window.floor if last is None else last.offset
@@ -188,8 +193,8 @@ class Memory:
         """Take in a publication that has its place, the channel's last; the floor, if that rose."""
         window = self._windows.get(channel)
         if window is None:
-            window = self._windows[channel] = Window(publication.previous, ttl)
-            self._ends.add((channel, window), publication.published_at / 1000 + ttl)
+            window = self._windows[channel] = Window(publication.previous, ttl, channel)
+            self._ends.add(window, publication.published_at / 1000 + ttl)
         floor, window.ttl = window.floor, ttl
         window.add(publication, size)
         self.counter = publication.offset
@@ -238,14 +243,18 @@ class Memory:
     def sweep(self, now: int) -> list[tuple[str, int]]:
         """Drop the windows in which everything has expired; the channels that forgot something, and their floors."""
         forgot = []
-        for channel, window in self._ends.turn(now / 1000):
+        for window in self._ends.turn(now / 1000):
+            channel = window.channel
             if self._windows.get(channel) is not window:
                 continue
             window.expire(now)
             forgot.append((channel, window.floor))
             if window.publications:
-                self._ends.add((channel, window), window.publications[0].published_at / 1000 + window.ttl)
+                self._ends.add(window, window.publications[0].published_at / 1000 + window.ttl)
             else:
                 self.watermark = max(self.watermark, window.floor)
                 del self._windows[channel]
         return forgot
+
+
+_offset = attrgetter("offset")

@@ -204,7 +204,10 @@ class NativeTransport(asyncio.Protocol):
             elif opcode is Opcode.BINARY:
                 self.receiver.receive_binary(payload)
             elif opcode is Opcode.PING:
+                self.receiver.receive_control()
                 self._answer_ping(payload)
+            elif opcode is Opcode.PONG:
+                self.receiver.receive_control()
             elif opcode is Opcode.CLOSE:
                 goodbye = payload
         if len(events) > 1:

@@ -105,6 +105,10 @@ class AsgiSocket:
         """Queue a binary message."""
         self._put({"type": "websocket.receive", "bytes": data})
 
+    def receive_control(self) -> None:
+        """Note a sign of life."""
+        self.touch()
+
     def touch(self) -> None:
         """Note a sign of life."""
         self._heard = self._loop.time()

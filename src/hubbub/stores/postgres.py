@@ -177,14 +177,12 @@ class PostgresStore:
         return rows[0][0] if rows else None
 
     async def archived(
-        self, channel: str, limit: int, *, after: tuple[str, int] | None = None, since: int = 0
+        self, channel: str, limit: int, *, after: tuple[str, int] | None = None, since: int = 0, back: bool = False
     ) -> list[Record]:
         """Publications of a channel, oldest first."""
-        if after is None:
-            rows = await self._read(ARCHIVED, channel, since, limit)
-        else:
-            rows = await self._read(ARCHIVED_AFTER, channel, since, limit, *after)
-        return [windows.read_record(row) for row in rows]
+        statement = _dollars(windows.archived(after=after is not None, back=back))
+        rows = await self._read(statement, channel, since, limit, *(after or ()))
+        return [windows.read_record(row) for row in (reversed(rows) if back else rows)]
 
     async def sweep(self, now: int) -> None:
         """Delete what has expired, but for what somebody is busy with."""
@@ -480,14 +478,6 @@ ARCHIVE = """
     )
     INSERT INTO hubbub_archive_position (id, position) VALUES (1, $8)
     ON CONFLICT (id) DO UPDATE SET position = excluded.position"""
-ARCHIVED = """
-    SELECT * FROM hubbub_archive WHERE channel = $1 AND published_at >= $2
-    ORDER BY published_at, epoch, "offset" LIMIT $3"""
-ARCHIVED_AFTER = """
-    SELECT * FROM hubbub_archive
-    WHERE channel = $1 AND published_at >= $2 AND (published_at, epoch, "offset") > (
-        (SELECT published_at FROM hubbub_archive WHERE channel = $1 AND epoch = $4 AND "offset" = $5), $4, $5)
-    ORDER BY published_at, epoch, "offset" LIMIT $3"""
 SWEEP = """
     DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {time} <= $1 FOR UPDATE SKIP LOCKED))"""
 SWEPT = {

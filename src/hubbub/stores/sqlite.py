@@ -151,14 +151,12 @@ class SqliteStore:
         return rows[0][0] if rows else None
 
     async def archived(
-        self, channel: str, limit: int, *, after: tuple[str, int] | None = None, since: int = 0
+        self, channel: str, limit: int, *, after: tuple[str, int] | None = None, since: int = 0, back: bool = False
     ) -> list[Record]:
         """Publications of a channel, oldest first."""
-        if after is None:
-            rows = await self._read(ARCHIVED, (channel, since, limit))
-        else:
-            rows = await self._read(ARCHIVED_AFTER, {"channel": channel, "since": since, "limit": limit} | _mark(after))
-        return [windows.read_record(row) for row in rows]
+        statement = windows.archived(after=after is not None, back=back)
+        rows = await self._read(statement, (channel, since, limit, *(after or ())))
+        return [windows.read_record(row) for row in (reversed(rows) if back else rows)]
 
     async def sweep(self, now: int) -> None:
         """Delete what has expired."""
@@ -477,15 +475,6 @@ ARCHIVE = "INSERT OR IGNORE INTO hubbub_archive VALUES (?, ?, ?, ?, ?, ?, ?)"
 MOVE = """
     INSERT INTO hubbub_archive_position VALUES (1, ?)
     ON CONFLICT (id) DO UPDATE SET position = excluded.position"""
-ARCHIVED = """
-    SELECT * FROM hubbub_archive WHERE channel = ? AND published_at >= ?
-    ORDER BY published_at, epoch, "offset" LIMIT ?"""
-ARCHIVED_AFTER = """
-    SELECT a.* FROM hubbub_archive a, (
-        SELECT published_at FROM hubbub_archive WHERE channel = :channel AND epoch = :epoch AND "offset" = :offset) mark
-    WHERE a.channel = :channel AND a.published_at >= max(:since, mark.published_at)
-        AND (a.published_at > mark.published_at OR (a.epoch, a."offset") > (:epoch, :offset))
-    ORDER BY a.published_at, a.epoch, a."offset" LIMIT :limit"""
 SWEEP = (
     "DELETE FROM hubbub_messages WHERE expires_at <= ?",
     "DELETE FROM hubbub_keys WHERE expires_at <= ?",

@@ -13,7 +13,7 @@ from hubbub.core.records import Kept, Record
 from hubbub.core.recovery import Publication
 
 __all__ = ["CLEAR", "FORGET", "HEAD", "HOLD", "INSERT", "JOURNAL", "KEPT", "TAKE", "UNDO"]
-__all__ += ["read_kept", "read_record", "record_row", "row_of"]
+__all__ += ["archived", "read_kept", "read_record", "record_row", "row_of"]
 
 TAKE = """
     INSERT INTO hubbub_journal (id, epoch, head, watermark, owner, until) VALUES (1, ?2, 0, 0, ?1, ?4)
@@ -33,6 +33,18 @@ CLEAR = """
 KEPT = """
     SELECT "offset", channel, previous, published_at, event, data, tags, ttl, key, archive, gone FROM hubbub_windows
     WHERE "offset" > ?1 AND archive >= ?2 ORDER BY "offset" LIMIT ?3"""
+
+MARK = '(SELECT published_at FROM hubbub_archive WHERE channel = ?1 AND epoch = ?4 AND "offset" = ?5)'
+
+
+def archived(*, after: bool, back: bool) -> str:
+    """A page of a channel's archive: channel, first time, limit, and epoch and offset of the record to go on behind."""
+    way, beyond = ("DESC", "<") if back else ("ASC", ">")
+    # The plus keeps the index for the second condition, which begins where the page does.
+    rest = f'+published_at >= ?2 AND (published_at, epoch, "offset") {beyond} ({MARK}, ?4, ?5)'
+    return f"""
+        SELECT * FROM hubbub_archive WHERE channel = ?1 AND {rest if after else "published_at >= ?2"}
+        ORDER BY published_at {way}, epoch {way}, "offset" {way} LIMIT ?3"""
 
 
 def row_of(entry: Kept) -> tuple[Any, ...]:

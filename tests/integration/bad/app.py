@@ -16,28 +16,52 @@ from typing import Any
 import msgspec
 
 from hubbub import Auth, Connection, Hub, Limits, Timeouts
+from hubbub.limits import Rate, Rates
 from hubbub.servers.asgi import Receive, Scope, Send
 from hubbub.servers.server import Server, configure
+from tests.fakes import PLENTY
+from tests.integration.bad import channels
 
-__all__ = ["AUTH", "BIG", "PATIENCE", "QUICK", "app"]
+__all__ = ["AUTH", "BIG", "FEW", "KNOCKS", "NARROW", "PATIENCE", "QUICK", "app"]
 
 BIG = Limits(message_size=2 * 1024 * 1024)
 QUICK = Timeouts(ping=0.2, pong=0.2, close=0.5, handler=0.3)
 FOR_EVER = 3600.0
 PATIENCE = 0.5
-KEPT = os.path.join(os.environ.get("HUBBUB_DATA_DIR", tempfile.gettempdir()), "auth.db")
+PLACE = os.environ.get("HUBBUB_DATA_DIR", tempfile.gettempdir())
+KEPT = f"sqlite:///{os.path.join(PLACE, 'auth.db')}"
+ALSO_KEPT = f"sqlite:///{os.path.join(PLACE, 'channels.db')}"
+NARROW = Limits(send_queue=128 * 1024)
+THREE = Limits(connections_per_address=4, connections_per_user=3)
+KNOCKS = Rate(0.5, burst=5)
+FEW = Rates(
+    messages=Rate(50, burst=100), subscribes=Rate(5, burst=10), publishes=Rate(5, burst=10), per_user=1, per_address=20
+)
 AUTH = Auth(secret="the secret of a server under attack", query=True)
 
 hubs = {
-    "/ws": Hub("/ws"),
-    "/quick": Hub("/quick", timeouts=QUICK),
-    "/deflate": Hub("/deflate", deflate=True),
-    "/big": Hub("/big", limits=BIG),
-    "/auth": Hub("/auth", auth=AUTH, inbox_url=f"sqlite:///{KEPT}"),
-    "/members": Hub("/members", auth=AUTH, require_auth=True, timeouts=Timeouts(authenticate=PATIENCE)),
+    "/ws": Hub("/ws", rates=PLENTY),
+    "/quick": Hub("/quick", rates=PLENTY, timeouts=QUICK),
+    "/deflate": Hub("/deflate", rates=PLENTY, deflate=True),
+    "/big": Hub("/big", rates=PLENTY, limits=BIG),
+    "/auth": Hub("/auth", rates=PLENTY, auth=AUTH, inbox_url=KEPT),
+    "/channels": Hub("/channels", rates=PLENTY, auth=AUTH, inbox_url=ALSO_KEPT, archive_url=ALSO_KEPT),
+    "/narrow": Hub("/narrow", rates=PLENTY, limits=NARROW),
+    "/listed": Hub("/listed", rates=PLENTY, origins=["https://example.com", "http://localhost:5173"]),
+    "/told": Hub("/told", rates=PLENTY),
+    "/session": Hub("/session", rates=PLENTY, authenticator=lambda handshake: handshake.cookies.get("session")),
+    "/rated": Hub("/rated", auth=AUTH, rates=FEW),
+    "/few": Hub("/few", auth=AUTH, limits=THREE, rates=PLENTY),
+    "/newest": Hub("/newest", auth=AUTH, limits=THREE, rates=PLENTY, when_full="replace_oldest"),
+    "/full": Hub("/full", limits=Limits(connections=3), rates=PLENTY),
+    "/knocked": Hub("/knocked", rates=Rates(attempts=KNOCKS)),
+    "/members": Hub("/members", rates=PLENTY, auth=AUTH, require_auth=True, timeouts=Timeouts(authenticate=PATIENCE)),
 }
 for each in hubs.values():
     each.namespace("*")
+channels.add_channels(hubs["/channels"])
+for path in ("/channels", "/narrow", "/quick"):
+    channels.add_publishers(hubs[path])
 closes: dict[str, list[int]] = {}
 
 # `hubbub serve` has a log of its own; under another server the app's says what the hub complains of.

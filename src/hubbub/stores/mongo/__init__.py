@@ -158,10 +158,10 @@ class MongoStore:
         return await self._run(self._archive.position())
 
     async def archived(
-        self, channel: str, limit: int, *, after: tuple[str, int] | None = None, since: int = 0
+        self, channel: str, limit: int, *, after: tuple[str, int] | None = None, since: int = 0, back: bool = False
     ) -> list[Record]:
         """Publications of a channel, oldest first."""
-        return await self._run(self._archive.read(channel, limit, after, since))
+        return await self._run(self._archive.read(channel, limit, after, since, back))
 
     async def sweep(self, now: int) -> None:
         """Delete what has expired."""

@@ -51,7 +51,9 @@ class Archive:
         found = await self._meta.find_one({"_id": "archive"})
         return found["position"] if found else None
 
-    async def read(self, channel: str, limit: int, after: tuple[str, int] | None, since: int) -> list[Record]:
+    async def read(
+        self, channel: str, limit: int, after: tuple[str, int] | None, since: int, back: bool
+    ) -> list[Record]:
         """See `Store.archived`."""
         wanted: Document = {"channel": channel, "published_at": {"$gte": since}}
         if after is not None:
@@ -59,9 +61,10 @@ class Archive:
             last = await self._records.find_one({"channel": channel, "epoch": epoch, "offset": offset})
             if last is None:
                 return []
-            wanted = {**wanted, "$or": _behind(last)}
-        found = self._records.find(wanted).sort([(name, 1) for name in ORDER]).limit(limit)
-        return [_record(document) async for document in found]
+            wanted = {**wanted, "$or": _beyond(last, "$lt" if back else "$gt")}
+        found = self._records.find(wanted).sort([(name, -1 if back else 1) for name in ORDER]).limit(limit)
+        records = [_record(document) async for document in found]
+        return records[::-1] if back else records
 
 
 def _document(record: Record) -> Document:
@@ -77,9 +80,9 @@ def _record(document: Document) -> Record:
     return Record(**{**values, **numbers, "tags": tags})
 
 
-def _behind(last: Document) -> list[Document]:
-    """What comes later in the order of `ORDER`."""
+def _beyond(last: Document, way: str) -> list[Document]:
+    """What comes later, by `$gt`, or earlier, by `$lt`, in the order of `ORDER`."""
     return [
-        {**{name: last[name] for name in ORDER[:place]}, ORDER[place]: {"$gt": last[ORDER[place]]}}
+        {**{name: last[name] for name in ORDER[:place]}, ORDER[place]: {way: last[ORDER[place]]}}
         for place in range(len(ORDER))
     ]
