@@ -1,6 +1,6 @@
 # Names for what scripts/ does. ARGS goes through: make test ARGS="-k frames".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-multidb test check bench docs conformance consistency clean
+.PHONY: help setup demo demo-multidb test check bench docs conformance consistency fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -17,7 +17,7 @@ demo-multidb: ## the same on PostgreSQL and a MongoDB wire server, both started 
 test: ## set up what is missing and run every test
 	@scripts/test $(ARGS)
 
-check: ## lint, formatting, types
+check: ## lint, formatting, types, secrets in files, known vulnerabilities of what is locked
 	@scripts/check
 
 bench: ## measure against other servers, into bench/results/
@@ -31,6 +31,9 @@ conformance: ## run the long conformance cases
 
 consistency: ## kill servers and cut links while 10,000s of messages are sent, and look for any that is missing
 	@scripts/test tests/consistency -m full -s $(ARGS)
+
+fuzz: ## fuzz the parsers for 10 minutes (FUZZ_SECONDS=60, FUZZ_RUNS=1000000, FUZZ_KEEP=1; ARGS="frames" for one)
+	@scripts/fuzz $(ARGS)
 
 clean: ## remove all that the other commands made, .venv too
 	rm -rf .venv site dist build reports .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/peers/node_modules
