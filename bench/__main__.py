@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bench import durable, echo, fanout, growth, memory, recovery, upgrade
+from bench import broker, durable, echo, fanout, growth, memory, recovery, storm, upgrade
 from bench.load import compile_programs
 from bench.machine import describe
 from bench.measure import BenchError
@@ -29,6 +29,8 @@ QUESTIONS: dict[str, Callable[[Settings], list[Question]]] = {
     "growth": growth.measure,
     "durable": durable.measure,
     "recovery": recovery.measure,
+    "broker": broker.measure,
+    "storm": storm.measure,
 }
 
 

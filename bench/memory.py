@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bench import peers, wire
+from bench import peers, subscription, wire
 from bench.load import Workload, drive
 from bench.measure import BenchError, rss_bytes, say, serving
 from bench.peers import Peer
@@ -25,7 +25,7 @@ CONTENDERS = {
 
 
 def measure(settings: Settings) -> list[Question]:
-    """The weight of every contender's connection: once, for memory does not drift with the machine."""
+    """The weight of every contender's connection, and of a subscription: once, for memory does not drift."""
     title = f"Idle connection with one subscription, {settings.idle_connections:,} of them: resident memory each"
     question = Question("memory", title, "KiB")
     for name, peer in CONTENDERS.items():
@@ -39,7 +39,7 @@ def measure(settings: Settings) -> list[Question]:
             continue
         question.add(name, sample)
         say(f"memory  {name:<20} {sample.value:8.2f} KiB")
-    return [question]
+    return [question, subscription.measure()]
 
 
 def _weigh(peer: Peer, settings: Settings) -> Sample:

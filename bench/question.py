@@ -59,7 +59,7 @@ class Question:
     """One thing to know about several contenders.
 
     Args:
-        unit: "µs" of server CPU an operation, or "KiB" a connection.
+        unit: "µs" of server CPU an operation, "KiB" a connection, "bytes" a subscription, "ms" of delay.
         samples: by contender, one a round.
         missing: contenders that could not be measured, and why.
     """
@@ -86,6 +86,10 @@ class Question:
     def ratio(self, contender: str, other: str) -> Spread:
         """How many times `other`'s value `contender` has: compared inside each round."""
         return Spread.of([a / b for a, b in zip(self._values(contender), self._values(other), strict=True)])
+
+    def difference(self, contender: str, other: str) -> Spread:
+        """How much more than `other`'s value `contender` has, in each round."""
+        return Spread.of([a - b for a, b in zip(self._values(contender), self._values(other), strict=True)])
 
     def starved(self) -> list[str]:
         """The contenders whose generator was the bottleneck in most rounds."""

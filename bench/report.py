@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.bar import Bar, Verdict, judge
+from bench.bar import Verdict, judge
 from bench.plot import draw
 from bench.question import Question
 
@@ -76,12 +76,23 @@ def _verdict_rows(verdicts: Sequence[Verdict]) -> Rows:
     header = ("", "measured: median (range)", "bar", "")
     return [
         header,
-        *((_words(v.bar), str(v.spread), f"<= {v.bar.limit:g}", "held" if v.held else "MISSED") for v in verdicts),
+        *((_words(v), _measured(v), _limit(v), "held" if v.held else "MISSED") for v in verdicts),
     ]
 
 
-def _words(bar: Bar) -> str:
-    return f"{bar.question}: {bar.contender} / {bar.other}" if bar.other else f"{bar.question}: {bar.contender}, KiB"
+def _words(verdict: Verdict) -> str:
+    bar = verdict.bar
+    return f"{bar.question}: {bar.contender}" + (f" / {bar.other}" if bar.other else f", {verdict.unit}")
+
+
+def _measured(verdict: Verdict) -> str:
+    more = "" if verdict.bar.more is None else f", {verdict.more} {verdict.unit} more"
+    return f"{verdict.spread}{more}"
+
+
+def _limit(verdict: Verdict) -> str:
+    more = "" if verdict.bar.more is None else f" or + {verdict.bar.more:g} {verdict.unit}"
+    return f"<= {verdict.bar.limit:g}{more}"
 
 
 def _warnings(questions: Sequence[Question]) -> Iterator[str]:

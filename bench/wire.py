@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = [
     "COLLECT",
+    "CROWD",
     "EPOCH",
     "FIRST_N",
     "KEPT",
@@ -32,6 +33,8 @@ FIRST_N = 1_000_000  # seven digits from first to last, so that all messages hav
 ECHO_BYTES = 128
 TEXT = "twenty bytes of text"
 CHANNEL = "news"
+CROWD = "crowd"
+"""The namespace of channels that know who is there."""
 KEPT, MISSED = "kept", "missed"
 """A channel with a history, and one in which something was missed; only Hubbub has them."""
 MISSED_COUNT = 50

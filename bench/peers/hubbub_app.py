@@ -10,11 +10,16 @@ import msgspec
 from fastapi import FastAPI
 
 from bench.peers.routes import ServedBy, add_routes
-from bench.wire import EPOCH, FIRST_N, KEPT, MISSED, MISSED_COUNT, TEXT
+from bench.wire import CROWD, EPOCH, FIRST_N, KEPT, MISSED, MISSED_COUNT, TEXT
 from hubbub import Connection, Hub
 from hubbub.brokers.memory import MemoryBroker
+from hubbub.limits import Limits, Rate, Rates
 
 __all__ = ["app", "routed"]
+
+MANY = Rate(1e6)
+RATES = Rates(messages=MANY, bytes=Rate(1e10), subscribes=MANY, publishes=MANY, attempts=MANY)
+"""So much that nobody is refused; all is counted as usual."""
 
 
 class Echo(msgspec.Struct):
@@ -33,8 +38,9 @@ class Burst(msgspec.Struct):
 
 def serve_hub(app: FastAPI) -> FastAPI:
     """Attach a hub with the handlers of the bench to `app`."""
-    hub = Hub(path="/ws")
+    hub = Hub(path="/ws", rates=RATES, limits=Limits(connections=10**6, connections_per_address=10**6))
     hub.namespace("news")
+    hub.namespace(CROWD, presence=True)
     hub.namespace(KEPT, history=100)
     hub.namespace(MISSED, history=MISSED_COUNT, history_ttl=3600)
     miss(hub)
