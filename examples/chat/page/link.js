@@ -73,6 +73,17 @@ export const link = {
     }
   },
 
+  // The server goes and others are there. The page signs in by its cookie and subscribes by itself: it needs no ticket.
+  moveSoon(delay) {
+    const old = this.socket;
+    this.timer = setTimeout(() => {
+      if (old !== this.socket) return;
+      this.giveUp();
+      this.open();
+      old.close(1000);
+    }, delay);
+  },
+
   giveUp() {
     for (const [, reject] of this.waiting.values()) reject(failure("lost", "The connection was lost."));
     this.waiting.clear();
@@ -85,6 +96,7 @@ export const link = {
     if (type === "error") reject?.(failure(payload.code, payload.message));
     else if (resolve) resolve(payload);
     else if (type === "welcome") this.onopen();
+    else if (type === "reconnect") this.moveSoon(payload.delay);
     else this.handlers[type]?.(payload, timestamp);
     // A durable message is ours now: the inbox may forget it, and other tabs need not show it.
     if (cursor !== undefined) this.send("ack", { cursor });

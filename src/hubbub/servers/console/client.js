@@ -49,6 +49,7 @@ let socket = null;
 let retry = null; // timer of the next attempt
 let attempt = 0; // of coming back, since the last steady connection
 let leaving = false; // the person asked for the end
+let ticket = null; // from a server that goes, for the one that is there
 let lastId = 0;
 
 // The connection
@@ -60,7 +61,7 @@ function connect() {
   let opened = null; // when
   let current;
   try {
-    current = socket = new WebSocket(element("url").value.trim(), ["hubbub.v1"]);
+    current = socket = new WebSocket(address(), ["hubbub.v1"]);
   } catch (error) {
     show("failed", "Not an address");
     note(error.message);
@@ -80,6 +81,27 @@ function connect() {
     if (opened !== null && performance.now() - opened > BACKOFF.steady) attempt = 0;
     closed(event, opened !== null);
   };
+}
+
+function address() {
+  const url = new URL(element("url").value.trim());
+  if (ticket !== null) url.searchParams.set("ticket", ticket);
+  ticket = null;
+  return url;
+}
+
+function moveSoon({ delay, ticket: given = null }) {
+  const old = socket;
+  retry = setTimeout(() => {
+    if (socket !== old) return;
+    ticket = given;
+    note("the server goes: on to another one");
+    old.onclose = null;
+    waiting.clear();
+    attempt = 1;
+    connect();
+    old.close(1000);
+  }, delay);
 }
 
 function closed({ code, reason }, opened) {
@@ -168,6 +190,7 @@ function receive(data) {
     element("latency").textContent = latency = milliseconds(performance.now() - sent);
   }
   if (message?.type === "error") count("errors");
+  if (message?.type === "reconnect") moveSoon(message.payload);
   log("in", message?.type ?? "not a message", data, message, latency);
 }
 
