@@ -22,24 +22,31 @@ __all__ = [
     "Ask",
     "Broadcast",
     "Bye",
+    "Cancel",
     "Close",
+    "Connections",
     "Count",
     "Joiner",
     "Put",
     "Question",
+    "Ran",
     "Recheck",
     "Request",
     "Revoked",
+    "Runs",
     "Said",
     "Send",
     "Stored",
+    "Streamed",
     "Subscribe",
     "Totals",
     "Unsubscribe",
     "Want",
+    "Whole",
     "decode",
     "encode",
     "node_topic",
+    "stream_topic",
     "user_topic",
 ]
 
@@ -52,6 +59,11 @@ MOST_PARTS = 1024
 def node_topic(node: str) -> str:
     """The topic that one node follows."""
     return f"node:{node}"
+
+
+def stream_topic(channel: str) -> str:
+    """The topic that the nodes follow which have subscribers of a stream."""
+    return f"stream:{channel}"
 
 
 def user_topic(user_id: str) -> str:
@@ -119,6 +131,12 @@ class Count(Say, frozen=True):
     user_id: str
 
 
+class Connections(Say, frozen=True):
+    """Which connections has a user?"""
+
+    user_id: str
+
+
 class Totals(Say, frozen=True):
     """How many connections, users and channels are there?"""
 
@@ -178,7 +196,43 @@ class Request(Say, frozen=True):
     timeout: float
 
 
-Question = Count | Totals | Close | Revoked | Recheck | Subscribe | Unsubscribe | Put | Request
+class Whole(Say, frozen=True):
+    """What has the stream on a channel said so far, in JSON? None if there is none."""
+
+    channel: str
+
+
+class Cancel(Say, frozen=True):
+    """End the stream on a channel, or only the one of this id; was there one?"""
+
+    channel: str
+    id: str | None
+
+
+class Runs(Say, frozen=True):
+    """Streams run, or ran a moment ago, on these channels of a node."""
+
+    node: str
+    channels: list[str]
+
+
+class Ran(Say, frozen=True):
+    """Nothing is left of the streams on these channels of a node."""
+
+    node: str
+    channels: list[str]
+
+
+class Streamed(Say, frozen=True):
+    """A stream goes on: its messages in JSON."""
+
+    channel: str
+    messages: bytes
+
+
+Question = (
+    Count | Connections | Totals | Close | Revoked | Recheck | Subscribe | Unsubscribe | Put | Request | Whole | Cancel
+)
 
 
 class Ask(Say, frozen=True):
@@ -208,9 +262,7 @@ class Part(Say, frozen=True):
     data: bytes
 
 
-Said = (
-    Send | Broadcast | Stored | Acked | Alive | Bye | Want | Ask | Answer | Delta | Snapshot  # what nodes act on
-)
+Said = Send | Broadcast | Stored | Acked | Alive | Bye | Want | Ask | Answer | Runs | Ran | Streamed | Delta | Snapshot
 
 _decoder = msgspec.msgpack.Decoder(Said | Part)
 

@@ -14,7 +14,7 @@ import msgspec
 from hubbub.core.envelope import encode_payload
 from hubbub.errors import UsageError
 
-__all__ = ["Aggregate", "Event", "Reason", "StreamMessage"]
+__all__ = ["Aggregate", "Copy", "Event", "Reason", "StreamMessage"]
 
 Event = Literal["start", "append", "update", "end", "error"]
 Reason = Literal["done", "cancelled"]
@@ -130,3 +130,60 @@ class Aggregate:
                 f"The stream on {self.channel!r} would have more than {self.limit} bytes: "
                 "give hub.stream a higher limit, or end it and begin another."
             )
+
+
+class Copy:
+    """What a stream on another node has said so far, as far as it was heard here.
+
+    Args:
+        whole: what `Aggregate.whole` said there.
+    """
+
+    def __init__(self, whole: list[StreamMessage]) -> None:
+        start = whole[0]
+        self.channel = start.channel
+        self.id = start.id
+        self.position = start.position
+        self._texts = [start.text or ""]
+        self._data = start.data
+        self._last: StreamMessage | None = None
+        for message in whole[1:]:
+            self.take(message)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be said."""
+        return self._last is not None
+
+    def take(self, message: StreamMessage) -> bool:
+        """Take in the next message; False if it is none: something before it was missed, or it is another stream's.
+
+        A message that is known already is none either, and does no harm.
+        """
+        if message.id != self.id or message.position != self.position + 1 or self.ended:
+            return False
+        self.position = message.position
+        if message.event == "append":
+            self._texts.append(message.text or "")
+        elif message.event == "update":
+            self._data = message.data
+        else:
+            self._last = message
+        return True
+
+    def knows(self, message: StreamMessage) -> bool:
+        """Whether a message is of this stream and in here."""
+        return message.id == self.id and message.position <= self.position
+
+    def fail(self) -> StreamMessage:
+        """The last message of a stream whose node is gone."""
+        message = StreamMessage(self.channel, self.id, "error", self.position + 1)
+        self.take(message)
+        return message
+
+    def whole(self) -> list[StreamMessage]:
+        """What somebody who comes late is told; see `Aggregate.whole`."""
+        self._texts = ["".join(self._texts)]
+        position = self.position if self._last is None else self.position - 1
+        start = StreamMessage(self.channel, self.id, "start", position, self._texts[0] or None, self._data)
+        return [start] if self._last is None else [start, self._last]

@@ -9,23 +9,30 @@ import msgspec
 from hubbub.core.bus import (
     Acked,
     Broadcast,
+    Cancel,
     Close,
+    Connections,
     Count,
     Put,
     Question,
+    Ran,
     Recheck,
     Request,
     Revoked,
+    Runs,
     Said,
     Send,
     Stored,
+    Streamed,
     Subscribe,
     Totals,
     Unsubscribe,
+    Whole,
 )
 from hubbub.core.leases import Delta, Snapshot
 from hubbub.core.records import Revocation
 from hubbub.errors import CloseCode, ConnectionClosed, RequestError
+from hubbub.node.connected import Connected
 
 if TYPE_CHECKING:
     from hubbub.node.connection import Connection
@@ -56,6 +63,12 @@ class Answers:
                 node.inbox.stored_elsewhere(user_id, cursor, dropped)
             case Acked(user_id, device, cursor):
                 node.inbox.acked_elsewhere(user_id, device, cursor)
+            case Runs(peer, channels):
+                node.mirrors.runs(peer, channels)
+            case Ran(peer, channels):
+                node.mirrors.ran(peer, channels)
+            case Streamed(channel, messages):
+                node.mirrors.told(channel, messages)
             case Delta():
                 if not node.presence.leases.apply_delta(said, now):
                     node.cluster.want(said.node)
@@ -74,6 +87,9 @@ class Answers:
         match question:
             case Count(user_id):
                 return node.registry.count_of_user(user_id)
+            case Connections(user_id):
+                found = node.registry.of_user(user_id)
+                return [Connected(each.id, tuple(each.channels), each.last_activity) for each in found]
             case Totals():
                 return {"connections": len(node.registry), "channels": len(node.channels)}
             case Close(user_id, code, reason):
@@ -88,6 +104,10 @@ class Answers:
                 return sum([self._unsubscribe(each, channel) for each in self._meant(user_id, id)])
             case Put(id, text):
                 return sum(connection.send_text(text) for connection in self._meant(None, id))
+            case Whole(channel):
+                return node.streams.whole(channel)
+            case Cancel(channel, id):
+                return node.streams.end(channel, id)
             case Request():
                 return await self._request(question)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
+from hubbub.core.envelope import encode
 from hubbub.core.forms import Form
+from hubbub.core.streams import StreamMessage
 
 if TYPE_CHECKING:
     from hubbub.core.channels import Channel
     from hubbub.core.namespaces import Slow
 
-__all__ = ["Batch", "Key", "Publication"]
+__all__ = ["Batch", "Key", "Publication", "join_stream"]
 
 Key = tuple[str | None, str | None]
 """What a publication is the latest of: its tag `key`, or else its event."""
@@ -63,3 +66,9 @@ class Batch:
         if data is None:
             data = self._data[form] = form.join([publication.wire(form) for publication in self.publications])
         return data
+
+
+def join_stream(messages: list[StreamMessage]) -> Batch:
+    """Messages of a stream for its subscribers."""
+    now = time.time_ns() // 1_000_000
+    return Batch([Publication(0, encode("stream", message, now)) for message in messages])

@@ -141,6 +141,7 @@ class Cluster:
     def _gone(self, peer: str) -> None:
         self._peers.pop(peer, None)
         self._joiner.forget(peer)
+        self._node.mirrors.gone(peer)
         for waiting, _, future in self._asked.values():
             waiting.discard(peer)
             if not waiting and not future.done():
@@ -263,11 +264,10 @@ class Cluster:
         """Take what another node says; what nobody of this version says is dropped."""
         try:
             said = self._joiner.join(decode(data))
+            if said is not None:
+                self._take(said)
         except ValueError as error:
-            logger.warning("something was heard that no node says: %s", error)
-            return
-        if said is not None:
-            self._take(said)
+            logger.warning("something was heard that no node says: %r", error)
 
     def _take(self, said: Said) -> None:
         leases, now = self._node.presence.leases, monotonic()
@@ -282,6 +282,7 @@ class Cluster:
             case Want(node):
                 self.say(node_topic(node), self._alive())
                 self.say(node_topic(node), leases.snapshot())
+                self._node.mirrors.began(self._node.streams.channels, to=node_topic(node))
                 if node not in self._peers:
                     self.want(node)
             case Ask():

@@ -25,6 +25,7 @@ from hubbub.node.entrance import Entrance
 from hubbub.node.expiry import Expiry
 from hubbub.node.heartbeat import Heartbeat
 from hubbub.node.inbox import Inbox
+from hubbub.node.mirrors import Mirrors
 from hubbub.node.presence import Presence
 from hubbub.node.publishing import Publishing
 from hubbub.node.streams import Streams
@@ -71,6 +72,7 @@ class Node:
         self.subscriptions = Subscriptions(self)
         self.presence = Presence(self)
         self.streams = Streams(self)
+        self.mirrors = Mirrors(self)
         broker.listen(self.publishing)
         self.inbox = Inbox(self, databases["inbox"], per_device)
         self.undelivered = Undelivered(self, databases["inbox"])
@@ -109,6 +111,7 @@ class Node:
         self.subscriptions.reset()
         self.presence.reset()
         self.streams.reset()
+        self.mirrors.reset()
         self.undelivered.reset()
         self.archiver.reset()
         self.ready = False

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from contextlib import suppress
 from contextvars import Context
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from hubbub.core.envelope import encode, encode_payload
+import msgspec
+
+from hubbub.core.envelope import encode_payload
 from hubbub.core.streams import Aggregate, StreamMessage
 from hubbub.core.wheel import Wheel
 from hubbub.errors import RequestError, UsageError
-from hubbub.node.batch import Batch, Publication
+from hubbub.node.batch import Batch, join_stream
 
 if TYPE_CHECKING:
     from hubbub.node.connection import Connection
@@ -142,6 +143,10 @@ class Stream:
 
     # For `Streams`
 
+    def whole(self) -> list[StreamMessage]:
+        """What it has told so far."""
+        return self._aggregate.whole()
+
     def joined(self, outbox: Outbox) -> None:
         """Give a new subscriber the whole, with the next turn of the loop."""
         self._audience.newcomers[outbox] = None
@@ -206,16 +211,17 @@ class Audience:
 
     def tell(self, messages: list[StreamMessage]) -> None:
         """Send messages to all but newcomers."""
+        self._node.mirrors.say(self._channel, messages)
         found = self._node.channels.get(self._channel)
         if found is not None:
-            batch = _join(messages)
+            batch = join_stream(messages)
             for outbox in [each for each in found.members if each not in self.newcomers]:
                 self._put(outbox, batch)
 
     def welcome(self, newcomer: Outbox, aggregate: Aggregate) -> None:
         """Send one newcomer the whole, joined once for all of them that come at this position."""
         if self._whole is None or self._whole[0] != aggregate.position:
-            self._whole = (aggregate.position, _join(aggregate.whole()))
+            self._whole = (aggregate.position, join_stream(aggregate.whole()))
         del self.newcomers[newcomer]
         self._put(newcomer, self._whole[1])
 
@@ -283,6 +289,7 @@ class Streams:
         if self._node.closing:
             raise UsageError("The hub stops: no stream can begin.")
         self._streams[stream.channel] = stream
+        self._node.mirrors.began([stream.channel])
 
     def close(self, stream: Stream) -> None:
         """Keep a stream that has ended for as long as its `ttl` says."""
@@ -304,6 +311,7 @@ class Streams:
         for stream in self._ends.turn(now):
             if self.find(stream.channel) is stream:
                 del self._streams[stream.channel]
+                self._node.mirrors.ended(stream.channel)
 
     def cancel(self, connection: Connection, channel: str, stream_id: str | None, id: str | None) -> None:
         """End a channel's stream for a subscriber, once the app's rule says yes, and answer.
@@ -320,26 +328,55 @@ class Streams:
         if not self._node.subscriptions.has(connection, channel):
             self._node.subscriptions.find(channel)
             raise RequestError("forbidden", "Only its subscribers can cancel a stream.", "channel")
-        stream, asked = self.find(channel), (connection, channel)
-        if stream is None or not stream.running or stream_id not in (None, stream.id) or asked in self._asked:
+        here, abroad = self.meant(channel, stream_id), self._node.mirrors.runs_abroad(channel)
+        asked = (connection, channel)
+        if (here is None and not abroad) or asked in self._asked:
             connection.send("cancelled", {"channel": channel}, id)
         else:
             self._asked.add(asked)
-            self.spawn(self._ask(connection, stream, id))
+            self.spawn(self._ask(connection, channel, stream_id, id))
 
-    async def _ask(self, connection: Connection, stream: Stream, id: str | None) -> None:
+    def meant(self, channel: str, stream_id: str | None) -> Stream | None:
+        """The stream that runs on a channel, if it is the one that is meant."""
+        stream = self.find(channel)
+        return stream if stream is not None and stream.running and stream_id in (None, stream.id) else None
+
+    def end(self, channel: str, stream_id: str | None) -> bool:
+        """Cancel the stream that is meant; False if there is none."""
+        stream = self.meant(channel, stream_id)
+        if stream is not None:
+            stream.cancel()
+        return stream is not None
+
+    def whole(self, channel: str) -> bytes | None:
+        """What the stream on a channel has told so far, in JSON; None if there is none."""
+        stream = self.find(channel)
+        return None if stream is None else msgspec.json.encode(stream.whole())
+
+    @property
+    def channels(self) -> list[str]:
+        """Where streams run, or ran a moment ago."""
+        return list(self._streams)
+
+    async def _ask(self, connection: Connection, channel: str, stream_id: str | None, id: str | None) -> None:
         try:
             async with asyncio.timeout(self._node.timeouts.handler):
-                await self._node.subscriptions.permit("cancel", connection, stream.channel)
+                await self._node.subscriptions.permit("cancel", connection, channel)
         except TimeoutError:
             connection.send_error(RequestError("timeout", "The rule for this channel took too long."), id)
         except RequestError as error:
             self._node.dispatcher.answer(connection, error, id)
         else:
-            stream.cancel()
-            connection.send("cancelled", {"channel": stream.channel, "id": stream.id}, id)
+            stream = self.meant(channel, stream_id)
+            if stream is not None:
+                stream.cancel()
+                stream_id = stream.id
+            else:
+                await self._node.mirrors.cancel(channel, stream_id)
+            more = {} if stream_id is None else {"id": stream_id}
+            connection.send("cancelled", {"channel": channel, **more}, id)
         finally:
-            self._asked.discard((connection, stream.channel))
+            self._asked.discard((connection, channel))
 
     def spawn(self, work: Any) -> None:
         """Run a coroutine until the node stops."""
@@ -361,8 +398,3 @@ class Streams:
                 ends.append(stream.ended)
         if ends:
             await asyncio.wait(ends, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
-
-
-def _join(messages: list[StreamMessage]) -> Batch:
-    now = time.time_ns() // 1_000_000
-    return Batch([Publication(0, encode("stream", message, now)) for message in messages])

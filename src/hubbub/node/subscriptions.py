@@ -264,6 +264,7 @@ class Subscriptions:
         """Take note of a subscription; `first` on this node."""
         self._node.presence.began(connection, self.find(channel), channel)
         self._node.streams.joined(connection, channel)
+        self._node.mirrors.joined(connection, channel)
         hooks = self._node.dispatcher.hooks
         if first:
             hooks.tell("occupied", channel)
@@ -276,6 +277,7 @@ class Subscriptions:
         """Take note of the end of a subscription."""
         self._node.presence.ended(connection, channel)
         self._node.streams.left(connection, channel)
+        self._node.mirrors.left(connection, channel)
         hooks = self._node.dispatcher.hooks
         if "unsubscribe" in hooks:
             hooks.run("unsubscribe", connection, channel)
