@@ -30,7 +30,7 @@ class Forwarding:
         """Correct the `client` and `scheme` of a scope."""
         address, scheme = scope["client"] and scope["client"][0], scope["scheme"]
         if not self._proxies.trusts(address):
-            if not self._warned and is_near(address):
+            if not self._warned:
                 self._warn(address, scope["headers"])
             return
         found = self._proxies.client(Peer(address, scheme in PLAIN), scope["headers"])
@@ -40,11 +40,13 @@ class Forwarding:
 
     def _warn(self, address: str | None, headers: list[tuple[bytes, bytes]]) -> None:
         """Tell once that a header which may be a proxy's of ours is not believed."""
-        if any(name == b"x-forwarded-for" for name, _ in headers):
-            self._warned = True
-            peer, value = address or "a Unix socket", address or UNIX
-            why = "to believe it, if that is a proxy of yours, set HUBBUB_TRUSTED_PROXIES"
-            logger.warning("X-Forwarded-For from %s is ignored: %s=%s", peer, why, value)
+        for name, _ in headers:  # each client's headers are looked at: no generator
+            if name == b"x-forwarded-for" and is_near(address):
+                self._warned = True
+                peer, value = address or "a Unix socket", address or UNIX
+                why = "to believe it, if that is a proxy of yours, set HUBBUB_TRUSTED_PROXIES"
+                logger.warning("X-Forwarded-For from %s is ignored: %s=%s", peer, why, value)
+                return
 
 
 def forward(config: Any, scope: Any) -> None:

@@ -189,7 +189,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def _enter(self, scope: dict[str, Any]) -> Refusal | None:
         """Ask the entrance of the hub that has this path before the app does any work; the endpoint asks for others."""
         path = scope["path"].removeprefix(scope["root_path"])
-        hubs = [hub for hub in Hub.all_running() if hub.path == path]
+        hubs = Hub.all_at(path)
         if len(hubs) != 1:
             return None  # one that is mounted, or not started: the endpoint knows better which
         client, entrance = scope["client"], hubs[0].node.entrance
