@@ -68,6 +68,7 @@ BARS = (
     Bar("durable", "hubbub, SQLite", "sqlite3 loop", 2.0),
     Bar("durable", "hubbub, PostgreSQL", "asyncpg loop", 2.0),
     Bar("broker", "hubbub", "nats-py loop", 1 / 0.6),
+    Bar("broker", "hubbub, Redis", "redis-py loop", 1 / 0.6),
 )
 
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from hubbub.config import BROKERS
 from hubbub.contracts import Broker
 from services.nats import Nats
+from services.valkey import Valkey
 
 __all__ = ["SERVERS", "Fresh", "make"]
 
@@ -39,4 +40,10 @@ def _nats() -> Iterator[Fresh]:
         yield lambda: f"{server.url}?name=t{os.getpid()}_{next(numbers)}"
 
 
-SERVERS: dict[str, Callable[[], AbstractContextManager[Fresh]]] = {"memory": _memory, "nats": _nats}
+@contextmanager
+def _redis() -> Iterator[Fresh]:
+    with Valkey() as server:
+        yield lambda: f"{server.url}?name=t{os.getpid()}_{next(numbers)}"
+
+
+SERVERS: dict[str, Callable[[], AbstractContextManager[Fresh]]] = {"memory": _memory, "nats": _nats, "redis": _redis}

@@ -462,6 +462,23 @@ async def test_all_that_was_published_is_there_for_the_archive(another: Another)
 # Health
 
 
+def test_a_broker_may_be_opened_again(fresh: Fresh) -> None:
+    node = Node(make(fresh()))
+
+    async def live() -> None:
+        await node.broker.open(NAMESPACES)
+        await node.broker.subscribe(ROOMS, "room:1")
+        heard = len(node.ear.heard)
+        await node.broker.follow("t")
+        await node.publish()
+        await node.ear.until(lambda: len(node.ear.heard) > heard)
+        await node.broker.close()
+
+    for _ in range(2):
+        asyncio.run(live())
+    assert node.ear.data("room:1") == [b"1", b"1"]
+
+
 async def test_an_open_broker_is_healthy_and_says_where_it_is(node: Node) -> None:
     assert node.broker.healthy
     assert node.broker.place
