@@ -31,15 +31,15 @@ def link(hub: Hub) -> LinkedBroker:
 async def arrive(hub: Hub, user_id: str) -> RecordingTransport:
     """A user on a node, whom the others can reach."""
     _, transport = open_connection(hub, user_id)
-    await until(lambda: f"user:{user_id}" in link(hub).followed)
+    await until(lambda: user_id in hub.node.cluster._users)
     return transport
 
 
 # Messages
 
 
-async def test_a_user_is_reached_wherever_it_is(pair: Pair) -> None:
-    here, there = pair
+async def test_a_user_is_reached_wherever_it_is(anywhere: Pair) -> None:
+    here, there = anywhere
     bo, other = await arrive(there, "bo"), await arrive(there, "al")
 
     receipt = await here.send_to_user("bo", "chat", {"n": 1})
@@ -49,13 +49,13 @@ async def test_a_user_is_reached_wherever_it_is(pair: Pair) -> None:
     assert "chat" not in other.types
 
 
-async def test_nobody_is_reached_who_is_nowhere(pair: Pair) -> None:
-    receipt = await pair[0].send_to_user("nobody", "chat")
+async def test_nobody_is_reached_who_is_nowhere(anywhere: Pair) -> None:
+    receipt = await anywhere[0].send_to_user("nobody", "chat")
     assert not receipt.delivered
 
 
-async def test_a_broadcast_reaches_all_but_one(pair: Pair) -> None:
-    here, there = pair
+async def test_a_broadcast_reaches_all_but_one(anywhere: Pair) -> None:
+    here, there = anywhere
     _, near = open_connection(here)
     left_out, out = open_connection(there)
     _, far = open_connection(there)
@@ -67,8 +67,8 @@ async def test_a_broadcast_reaches_all_but_one(pair: Pair) -> None:
     assert "news" not in out.types
 
 
-async def test_a_connection_is_reached_by_its_id(pair: Pair) -> None:
-    here, there = pair
+async def test_a_connection_is_reached_by_its_id(anywhere: Pair) -> None:
+    here, there = anywhere
     connection, transport = open_connection(there)
 
     receipt = await here.send_to_connection(connection.id, "hello", 1)
@@ -79,8 +79,8 @@ async def test_a_connection_is_reached_by_its_id(pair: Pair) -> None:
     assert not (await here.send_to_connection(there.node.cluster.id + "gone", "hello")).delivered
 
 
-async def test_a_long_message_goes_in_parts(pair: Pair) -> None:
-    here, there = pair
+async def test_a_long_message_goes_in_parts(anywhere: Pair) -> None:
+    here, there = anywhere
     bo = await arrive(there, "bo")
 
     await here.send_to_user("bo", "long", "x" * 2 * PART)
@@ -89,8 +89,8 @@ async def test_a_long_message_goes_in_parts(pair: Pair) -> None:
     assert len(message["payload"]) == 2 * PART
 
 
-async def test_a_client_is_asked_from_another_node(pair: Pair) -> None:
-    here, there = pair
+async def test_a_client_is_asked_from_another_node(anywhere: Pair) -> None:
+    here, there = anywhere
     connection, transport = open_connection(there)
 
     asking = asyncio.create_task(here.request(connection.id, "confirm", {"n": 1}))
@@ -100,8 +100,8 @@ async def test_a_client_is_asked_from_another_node(pair: Pair) -> None:
     assert await asking == {"yes": True}
 
 
-async def test_who_does_not_answer_or_is_gone_is_told_apart(pair: Pair) -> None:
-    here, there = pair
+async def test_who_does_not_answer_or_is_gone_is_told_apart(anywhere: Pair) -> None:
+    here, there = anywhere
     connection, _ = open_connection(there)
 
     with pytest.raises(RequestTimeout):
@@ -115,8 +115,8 @@ async def test_who_does_not_answer_or_is_gone_is_told_apart(pair: Pair) -> None:
 # Users
 
 
-async def test_users_are_counted_and_sent_away_everywhere(pair: Pair) -> None:
-    here, there = pair
+async def test_users_are_counted_and_sent_away_everywhere(anywhere: Pair) -> None:
+    here, there = anywhere
     for hub in (here, there, there):
         open_connection(hub, "bo")
 
@@ -127,8 +127,8 @@ async def test_users_are_counted_and_sent_away_everywhere(pair: Pair) -> None:
     assert await here.user_connection_count("bo") == 0
 
 
-async def test_a_revocation_counts_everywhere(pair: Pair) -> None:
-    here, there = pair
+async def test_a_revocation_counts_everywhere(anywhere: Pair) -> None:
+    here, there = anywhere
     connection, transport = open_connection(there)
     connection.identify(Identity("bo", None, {"jti": "t1", "iat": 1}))
 
@@ -150,8 +150,8 @@ async def test_a_revocation_that_was_missed_counts_once_the_broker_is_back(pair:
     await until(lambda: transport.closes == [(4501, "the token was revoked")])
 
 
-async def test_subscriptions_are_made_and_ended_from_anywhere(pair: Pair) -> None:
-    here, there = pair
+async def test_subscriptions_are_made_and_ended_from_anywhere(anywhere: Pair) -> None:
+    here, there = anywhere
     connection, transport = open_connection(there, "bo")
 
     assert await here.subscribe("bo", "room:1") == 1
@@ -161,8 +161,8 @@ async def test_subscriptions_are_made_and_ended_from_anywhere(pair: Pair) -> Non
     assert connection.channels == []
 
 
-async def test_changed_rights_are_asked_about_everywhere(pair: Pair) -> None:
-    here, there = pair
+async def test_changed_rights_are_asked_about_everywhere(anywhere: Pair) -> None:
+    here, there = anywhere
     allowed = True
 
     @there.channel("room:{id}")
@@ -182,8 +182,8 @@ async def test_changed_rights_are_asked_about_everywhere(pair: Pair) -> None:
 # The inbox
 
 
-async def test_a_durable_message_reaches_a_user_elsewhere_once(pair: Pair) -> None:
-    here, there = pair
+async def test_a_durable_message_reaches_a_user_elsewhere_once(anywhere: Pair) -> None:
+    here, there = anywhere
     bo = await arrive(there, "bo")
 
     receipts = [await here.send_to_user("bo", "chat", n, durable=True) for n in range(3)]
@@ -193,19 +193,19 @@ async def test_a_durable_message_reaches_a_user_elsewhere_once(pair: Pair) -> No
     assert bo.payloads("chat") == [0, 1, 2]
 
 
-async def test_two_nodes_send_and_both_sides_see_one_order(pair: Pair) -> None:
-    here, there = pair
+async def test_two_nodes_send_and_both_sides_see_one_order(anywhere: Pair) -> None:
+    here, there = anywhere
     near, far = await arrive(here, "bo"), await arrive(there, "bo")
 
-    await asyncio.gather(*(pair[n % 2].send_to_user("bo", "chat", n, durable=True) for n in range(20)))
+    await asyncio.gather(*(anywhere[n % 2].send_to_user("bo", "chat", n, durable=True) for n in range(20)))
 
     await near.heard("chat", 20)
     await far.heard("chat", 20)
     assert near.payloads("chat") == far.payloads("chat")
 
 
-async def test_an_ack_on_one_node_is_told_on_the_other(pair: Pair) -> None:
-    here, there = pair
+async def test_an_ack_on_one_node_is_told_on_the_other(anywhere: Pair) -> None:
+    here, there = anywhere
     near, far = open_connection(here, "bo"), await arrive(there, "bo")
     await here.send_to_user("bo", "chat", 1, durable=True)
     await far.heard("chat")
@@ -232,8 +232,8 @@ async def test_what_was_stored_while_the_broker_was_away_comes_once_it_is_back(p
 # Presence
 
 
-async def test_presence_is_of_all_nodes(pair: Pair) -> None:
-    here, there = pair
+async def test_presence_is_of_all_nodes(anywhere: Pair) -> None:
+    here, there = anywhere
     watcher, seen = open_connection(here, "al")
     say(watcher, "subscribe", {"channel": "room:1"})
     await seen.heard("subscribed")
@@ -251,16 +251,16 @@ async def test_presence_is_of_all_nodes(pair: Pair) -> None:
     assert [member["userId"] for member in left["payload"]["members"]] == ["bo"]
 
 
-async def test_a_node_that_comes_later_is_told_who_is_there(nodes: Nodes) -> None:
-    here = await nodes.start()
+async def test_a_node_that_comes_later_is_told_who_is_there(every: Nodes) -> None:
+    here = await every.start()
     await here.subscribe(open_connection(here, "al")[0], "room:1")
-    there = await nodes.start()
+    there = await every.start()
 
     await until(lambda: there.node.presence.count("room:1") == 1)
 
 
-async def test_a_node_that_stops_takes_its_members_away(pair: Pair) -> None:
-    here, there = pair
+async def test_a_node_that_stops_takes_its_members_away(anywhere: Pair) -> None:
+    here, there = anywhere
     await there.subscribe(open_connection(there, "bo")[0], "room:1")
     await until(lambda: here.node.presence.count("room:1") == 1)
 

@@ -36,8 +36,8 @@ async def told_to_go(hub: Hub, transport: RecordingTransport) -> dict[str, Any]:
     return payload
 
 
-async def test_a_client_goes_on_on_another_node_where_it_was(pair: Pair) -> None:
-    here, there = pair
+async def test_a_client_goes_on_on_another_node_where_it_was(anywhere: Pair) -> None:
+    here, there = anywhere
     connection, transport = open_connection(here)
     connection.identify(Identity("bo", None, {"jti": "t1", "iat": 1, "role": "admin"}))
     say(connection, "subscribe", {"channel": "room:1"})
@@ -57,8 +57,8 @@ async def test_a_client_goes_on_on_another_node_where_it_was(pair: Pair) -> None
     assert there.local.connections("bo")[0].claims["role"] == "admin"
 
 
-async def test_each_channel_is_asked_about_again(pair: Pair) -> None:
-    here, there = pair
+async def test_each_channel_is_asked_about_again(anywhere: Pair) -> None:
+    here, there = anywhere
 
     @there.channel("room:{id}")
     def nobody(access: Any, id: str) -> bool:
@@ -73,20 +73,20 @@ async def test_each_channel_is_asked_about_again(pair: Pair) -> None:
     assert (await back.heard("unsubscribed"))["payload"] == {"channel": "room:1", "code": "forbidden"}
 
 
-async def test_a_ticket_is_for_one_node_and_one_time(pair: Pair) -> None:
-    here, there = pair
+async def test_a_ticket_is_for_one_node_and_one_time(anywhere: Pair) -> None:
+    here, there = anywhere
     _, transport = open_connection(here, "bo")
     payload = await told_to_go(here, transport)
     await come_back(there, payload["ticket"])
 
-    for hub in pair:
+    for hub in anywhere:
         with pytest.raises(RequestError) as caught:
             await hub.node.gate.verify(payload["ticket"], ticket=True)
         assert caught.value.code == "unauthorized"
 
 
-async def test_a_ticket_is_no_way_around_a_revocation(pair: Pair) -> None:
-    here, there = pair
+async def test_a_ticket_is_no_way_around_a_revocation(anywhere: Pair) -> None:
+    here, there = anywhere
     connection, transport = open_connection(here)
     connection.identify(Identity("bo", None, {"jti": "t1", "iat": 1}))
     payload = await told_to_go(here, transport)
@@ -98,8 +98,8 @@ async def test_a_ticket_is_no_way_around_a_revocation(pair: Pair) -> None:
     assert caught.value.message == "The token was revoked."
 
 
-async def test_too_many_channels_for_a_ticket_are_the_clients_own(pair: Pair) -> None:
-    here, there = pair
+async def test_too_many_channels_for_a_ticket_are_the_clients_own(anywhere: Pair) -> None:
+    here, there = anywhere
     connection, transport = open_connection(here, "bo")
     for number in range(100):
         await here.subscribe(connection, f"room:{number:0200}")
@@ -112,15 +112,15 @@ async def test_too_many_channels_for_a_ticket_are_the_clients_own(pair: Pair) ->
     assert await back.heard("authenticated")
 
 
-async def test_a_stranger_is_only_told_when_to_come_back(pair: Pair) -> None:
-    here, _ = pair
+async def test_a_stranger_is_only_told_when_to_come_back(anywhere: Pair) -> None:
+    here, _ = anywhere
     _, transport = open_connection(here)
 
     assert (await told_to_go(here, transport)).keys() == {"delay"}
 
 
-async def test_nobody_new_is_taken_by_a_node_that_goes(pair: Pair) -> None:
-    here, _ = pair
+async def test_nobody_new_is_taken_by_a_node_that_goes(anywhere: Pair) -> None:
+    here, _ = anywhere
     _, first = open_connection(here)
     draining = asyncio.create_task(here.drain(SOON))
     await first.heard("reconnect")
@@ -131,8 +131,8 @@ async def test_nobody_new_is_taken_by_a_node_that_goes(pair: Pair) -> None:
     await draining
 
 
-async def test_clients_are_told_a_few_at_a_time(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, _ = pair
+async def test_clients_are_told_a_few_at_a_time(anywhere: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, _ = anywhere
     clients = [open_connection(here)[1] for _ in range(40)]
     told: list[int] = []
     sleep = asyncio.sleep
@@ -149,8 +149,8 @@ async def test_clients_are_told_a_few_at_a_time(pair: Pair, monkeypatch: pytest.
     assert max(steps) == 2
 
 
-async def test_a_drain_ends_when_all_have_gone(pair: Pair) -> None:
-    here, _ = pair
+async def test_a_drain_ends_when_all_have_gone(anywhere: Pair) -> None:
+    here, _ = anywhere
     connection, transport = open_connection(here)
     draining = asyncio.create_task(here.drain(3600.0))
     await transport.heard("reconnect")

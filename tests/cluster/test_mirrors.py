@@ -61,8 +61,8 @@ class Producer:
             self.says.put_nowait(each)
 
 
-async def test_subscribers_elsewhere_see_the_stream_live(pair: Pair) -> None:
-    here, there = pair
+async def test_subscribers_elsewhere_see_the_stream_live(anywhere: Pair) -> None:
+    here, there = anywhere
     bo = await subscriber(there)
     producer = Producer(here)
 
@@ -75,8 +75,8 @@ async def test_subscribers_elsewhere_see_the_stream_live(pair: Pair) -> None:
     assert text(bo) == "Hello!"
 
 
-async def test_who_comes_late_elsewhere_gets_all_there_is(pair: Pair) -> None:
-    here, there = pair
+async def test_who_comes_late_elsewhere_gets_all_there_is(anywhere: Pair) -> None:
+    here, there = anywhere
     producer = Producer(here)
     await producer.say("Hello")
     await until(lambda: there.node.mirrors.runs_abroad("run:1"))
@@ -95,20 +95,20 @@ async def test_who_comes_late_elsewhere_gets_all_there_is(pair: Pair) -> None:
     assert text(late) == "Hello, world"
 
 
-async def test_a_node_that_comes_late_knows_the_streams(nodes: Nodes) -> None:
-    here = await nodes.start()
+async def test_a_node_that_comes_late_knows_the_streams(every: Nodes) -> None:
+    here = await every.start()
     producer = Producer(here)
     await producer.say("Hello")
 
-    there = await nodes.start()
+    there = await every.start()
     await until(lambda: there.node.mirrors.runs_abroad("run:1"))
 
     await sees(await subscriber(there), "Hello")
     await producer.say(None)
 
 
-async def test_cancel_reaches_the_producer(pair: Pair) -> None:
-    here, there = pair
+async def test_cancel_reaches_the_producer(anywhere: Pair) -> None:
+    here, there = anywhere
     producer = Producer(here)
     await producer.begun.wait()
     connection, transport = open_connection(there, "bo")
@@ -162,8 +162,8 @@ async def test_the_stream_of_a_node_that_is_gone_ends_with_an_error(pair: Pair) 
     await producer.task
 
 
-async def test_a_slow_reader_elsewhere_is_given_the_whole_again(pair: Pair) -> None:
-    here, there = pair
+async def test_a_slow_reader_elsewhere_is_given_the_whole_again(anywhere: Pair) -> None:
+    here, there = anywhere
     connection, transport = open_connection(there, "bo")
     await there.subscribe(connection, "run:1")
     producer = Producer(here)
