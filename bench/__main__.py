@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bench import broker, durable, echo, fanout, growth, memory, recovery, storm, upgrade
+from bench import broker, checks, durable, echo, fanout, growth, hostile, memory, recovery, rolling, storm, upgrade
 from bench.load import compile_programs
 from bench.machine import describe
 from bench.measure import BenchError
@@ -31,6 +31,9 @@ QUESTIONS: dict[str, Callable[[Settings], list[Question]]] = {
     "recovery": recovery.measure,
     "broker": broker.measure,
     "storm": storm.measure,
+    "rolling": rolling.measure,
+    "hostile": hostile.measure,
+    "checks": checks.measure,
 }
 
 
@@ -78,6 +81,7 @@ def _settings(options: argparse.Namespace, programs: Path) -> Settings:
     settings = Settings(programs)
     if options.quick:
         settings = replace(settings, rounds=1, slices=3, slice_seconds=0.3, warmup=0.5, sizes=(100, 1000))
+        settings = replace(settings, clients=300, drain=6.0)
     return replace(settings, rounds=options.rounds) if options.rounds else settings
 
 

@@ -7,24 +7,25 @@ from bench.load import Workload
 from bench.question import Question
 from bench.rounds import Settings, ask
 
-__all__ = ["CONTENDERS", "measure"]
+__all__ = ["CONTENDERS", "echo", "measure"]
 
 CONNECTIONS = 100
 
 
-def _echo(kind: str) -> Workload:
+def echo(kind: str) -> Workload:
+    """One message of a type in flight on each connection."""
     return Workload("echo", CONNECTIONS, message=wire.echo_message(kind), expect=wire.echo_text(kind))
 
 
 CONTENDERS = {
-    "hubbub, def": (peers.HUBBUB, _echo("echo")),
-    "hubbub, async def": (peers.HUBBUB, _echo("echo_async")),
-    "hubbub, ASGI door": (peers.HUBBUB_ASGI, _echo("echo")),
-    "FastAPI on uvicorn": (peers.FASTAPI, _echo("echo")),
-    "websockets": (peers.WEBSOCKETS, _echo("echo")),
-    "ws (Node)": (peers.WS, _echo("echo")),
-    "socketify": (peers.SOCKETIFY, _echo("echo")),
-    "C send() loop": (peers.FLOOR, _echo("echo")),
+    "hubbub, def": (peers.HUBBUB, echo("echo")),
+    "hubbub, async def": (peers.HUBBUB, echo("echo_async")),
+    "hubbub, ASGI door": (peers.HUBBUB_ASGI, echo("echo")),
+    "FastAPI on uvicorn": (peers.FASTAPI, echo("echo")),
+    "websockets": (peers.WEBSOCKETS, echo("echo")),
+    "ws (Node)": (peers.WS, echo("echo")),
+    "socketify": (peers.SOCKETIFY, echo("echo")),
+    "C send() loop": (peers.FLOOR, echo("echo")),
 }
 
 

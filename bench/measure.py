@@ -20,7 +20,19 @@ from typing import IO
 
 from bench.peers import Peer
 
-__all__ = ["LOAD_CORE", "ROOT", "BenchError", "Server", "cpu_seconds", "pinned", "rss_bytes", "say", "serving"]
+__all__ = [
+    "LOAD_CORE",
+    "ROOT",
+    "BenchError",
+    "Server",
+    "cpu_seconds",
+    "peak_bytes",
+    "pinned",
+    "rss_bytes",
+    "say",
+    "serving",
+    "waited_seconds",
+]
 
 ROOT = Path(__file__).parent.parent
 SERVER_CORE, LOAD_CORE = 0, -1  # the first and the last we may use: not two threads of one core
@@ -89,6 +101,18 @@ def rss_bytes(pid: int) -> int:
     """Resident memory of a process and its children, in bytes."""
     pages = sum(int(Path(f"/proc/{process}/statm").read_text().split()[1]) for process in _tree(pid))
     return pages * os.sysconf("SC_PAGESIZE")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most resident memory that a process and its children ever had, in bytes."""
+    status = (Path(f"/proc/{process}/status").read_text() for process in _tree(pid))
+    return sum(int(text.partition("VmHWM:")[2].split()[0]) * 1024 for text in status)
+
+
+def waited_seconds(pid: int) -> float:
+    """How long a process and its children were ready to run, but something else had the core, in seconds."""
+    threads = (each for process in _tree(pid) for each in Path(f"/proc/{process}/task").glob("*/schedstat"))
+    return sum(int(thread.read_text().split()[1]) for thread in threads) / 1e9
 
 
 def say(line: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-__all__ = ["Question", "Sample", "Spread"]
+__all__ = ["Question", "Sample", "Spread", "percentile"]
 
 BUSY = 0.85  # of a core
 
@@ -106,3 +106,8 @@ class Question:
 
     def _values(self, contender: str) -> list[float]:
         return [sample.value for sample in self.samples[contender]]
+
+
+def percentile(seconds: list[float], part: int = 99) -> float:
+    """What that part of a hundred of `seconds` keep below, in milliseconds."""
+    return sorted(seconds)[len(seconds) * part // 100] * 1000

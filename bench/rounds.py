@@ -34,6 +34,8 @@ class Settings:
         warmup: seconds of load before a round's first turn, for the peers that compile at run time.
         idle_connections: how many connections the memory question opens.
         sizes: subscribers in the growth question.
+        clients: those of the nodes that are restarted.
+        drain: seconds in which a node sends its clients away.
     """
 
     programs: Path
@@ -43,6 +45,8 @@ class Settings:
     warmup: float = 0.8
     idle_connections: int = 10_000
     sizes: tuple[int, ...] = (100, 1000, 5000)
+    clients: int = 2000
+    drain: float = 30.0
 
 
 class Turn:

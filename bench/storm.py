@@ -8,18 +8,14 @@ in each round. The storm's generator shares the other core with this process, at
 
 from __future__ import annotations
 
-import json
 import select
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from bench import peers, wire
 from bench.client import Client, frame
-from bench.measure import LOAD_CORE, ROOT, BenchError, cpu_seconds, pinned, say, serving
-from bench.question import Question, Sample
+from bench.generator import generating
+from bench.measure import LOAD_CORE, BenchError, cpu_seconds, pinned, say, serving
+from bench.question import Question, Sample, percentile
 from bench.rounds import Settings
 
 __all__ = ["measure"]
@@ -93,19 +89,23 @@ def _round(settings: Settings) -> tuple[Sample, Sample]:
     quiet: list[float] = []
     storm: list[float] = []
     crowds: list[dict[str, float]] = []
-    with serving(peers.HUBBUB, settings.programs) as server, _crowd(server.port) as crowd, pinned(LOAD_CORE):
+    with (
+        serving(peers.HUBBUB, settings.programs) as server,
+        generating("bench.crowd", server.port, CONNECTIONS, RATE) as crowd,
+        pinned(LOAD_CORE),
+    ):
         probe = Probe(server.port)
         probe.run(settings.warmup)
         cpu = 0.0
         for _ in range(settings.slices):
             quiet += probe.run(TURN_SECONDS)
             before = cpu_seconds(server.pid)
-            _tell(crowd, f"run {TURN_SECONDS}")
+            crowd.tell(f"run {TURN_SECONDS}")
             storm += probe.run(TURN_SECONDS)
-            crowds.append(_answer(crowd))
+            crowds.append(crowd.answer())
             cpu += cpu_seconds(server.pid) - before
             time.sleep(CALM_SECONDS)  # for what is still to be told
-    return Sample(_percentile(quiet), len(quiet)), _storm_sample(storm, crowds, cpu)
+    return Sample(percentile(quiet), len(quiet)), _storm_sample(storm, crowds, cpu)
 
 
 def _storm_sample(delays: list[float], crowds: list[dict[str, float]], cpu: float) -> Sample:
@@ -118,40 +118,5 @@ def _storm_sample(delays: list[float], crowds: list[dict[str, float]], cpu: floa
     say(f"storm: {rate:,.0f} subscribes a second, server {server:.0%} busy, generator {generator:.0%}")
     if late > LATE:
         say(f"storm: the generator was up to {late * 1000:.0f} ms late: this round says little of the server")
-        return Sample(_percentile(delays), len(delays), server, 1.0)
-    return Sample(_percentile(delays), len(delays))
-
-
-@contextmanager
-def _crowd(port: int) -> Iterator[subprocess.Popen[str]]:
-    """The storm's generator, connected; it ends with the block."""
-    command = [sys.executable, "-m", "bench.crowd", str(port), str(CONNECTIONS), str(RATE)]
-    pipe = subprocess.PIPE
-    with pinned(LOAD_CORE):
-        process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1)
-    with process:
-        try:
-            _answer(process)
-            yield process
-        finally:
-            process.kill()
-
-
-def _tell(process: subprocess.Popen[str], line: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(f"{line}\n")
-
-
-def _answer(process: subprocess.Popen[str]) -> dict[str, float]:
-    assert process.stdout is not None
-    assert process.stderr is not None
-    line = process.stdout.readline()
-    if not line:
-        raise BenchError(process.stderr.read().strip()[-300:] or "the storm's generator ended")
-    answer: dict[str, float] = json.loads(line)
-    return answer
-
-
-def _percentile(delays: list[float]) -> float:
-    """The 99th, in milliseconds."""
-    return sorted(delays)[len(delays) * 99 // 100] * 1000
+        return Sample(percentile(delays), len(delays), server, 1.0)
+    return Sample(percentile(delays), len(delays))

@@ -9,7 +9,7 @@ from bench.load import Workload
 from bench.question import Question
 from bench.rounds import Settings, ask
 
-__all__ = ["CONTENDERS", "measure"]
+__all__ = ["CONTENDERS", "SIDE_BY_SIDE", "measure"]
 
 SIDE_BY_SIDE = 50
 WARMUP = 5  # times the usual: Node's compiler needs some 10,000 upgrades to come to its speed

@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from typing import Any
 
 __all__ = [
+    "BUSY",
+    "BUSY_TEXT",
     "COLLECT",
     "CROWD",
     "EPOCH",
     "FIRST_N",
+    "FLOOD",
     "KEPT",
     "MISSED",
     "MISSED_COUNT",
+    "STATS",
     "SUBSCRIBE",
     "TEXT",
     "WELCOME",
@@ -38,6 +42,11 @@ CROWD = "crowd"
 KEPT, MISSED = "kept", "missed"
 """A channel with a history, and one in which something was missed; only Hubbub has them."""
 MISSED_COUNT = 50
+BUSY = "busy"
+"""A channel with large messages, which fill the queues of who does not read."""
+BUSY_TEXT = TEXT * 400
+STATS = '{"type":"stats","payload":{}}'
+FLOOD = '{"type":"flood","payload":{}}'
 EPOCH = "bench"
 PANGRAM = "The quick brown fox jumps over the lazy dog, again and again. "
 

@@ -34,16 +34,28 @@ NAMED_ATTRIBUTES = {
     "node/broker.py": "where a part is: a table of ours",
     "node/database.py": "where a part is: a table of ours",
     "node/hub.py": "where a part is: a table of ours",
+    "node/relay.py": "where a part is: a table of ours",
+    "outbox/tables.py": "where a part is: a table of ours",
 }
 NO_SECRETS = {"brokers/memory/owner.py": "its token is a number that says whose turn it is"}
 PLAIN_IN_LOGS = {
-    "an address without the password": ["store.place", "self.store.place", "self._address.place"],
+    "an address without the password": [
+        "store.place",
+        "self.store.place",
+        "self.place",
+        "self._address.place",
+        "self._server.place",
+        "self._servers.place",
+    ],
     "names that the app gave its functions": ["route.name", "self.name", "name", "what"],
     "made by us, or by another node": [
         "reference",
         "kept",
         "dead",
         "type(question).__name__",
+        "type(said).__name__",
+        "self.trouble",
+        "_how(code)",
         "', '.join(sorted(waiting))",
         "stream.name",
         "message.subject",
@@ -235,8 +247,10 @@ URLS = {
     "hubbub_archive_url": f"mongodb://user:{HIDDEN}@db/archive",
     "postgres_database_url": f"postgresql://user:{HIDDEN}@db/inbox",
     "mongo_db_uri": f"mongodb://user:{HIDDEN}@db/archive",
+    "hubbub_outbox_url": f"postgresql://user:{HIDDEN}@db/app",
     "hubbub_broker_url": f"nats://user:{HIDDEN}@host:4222",
     "hubbub_secret": HIDDEN,
+    "hubbub_api_key": HIDDEN,
 }
 
 

@@ -17,6 +17,8 @@ __all__ = [
     "HUBBUB_ASGI",
     "HUBBUB_ASGI_ROUTED",
     "HUBBUB_ROUTED",
+    "HUBBUB_UNCHECKED",
+    "HUBBUB_USUAL",
     "SOCKETIFY",
     "WEBSOCKETS",
     "WS",
@@ -74,6 +76,8 @@ def _no_node() -> str | None:
 
 HUBBUB = Peer(_hubbub("bench.peers.hubbub_app:app"), _needs("hubbub", "uvicorn", "uvloop", "fastapi"))
 HUBBUB_ROUTED = Peer(_hubbub("bench.peers.hubbub_app:routed"), HUBBUB.missing)
+HUBBUB_UNCHECKED = Peer(_hubbub("bench.peers.hubbub_app:unchecked"), HUBBUB.missing)
+HUBBUB_USUAL = Peer(_hubbub("bench.peers.hubbub_app:usual"), HUBBUB.missing)
 HUBBUB_ASGI = Peer(_uvicorn("bench.peers.hubbub_app:app"), HUBBUB.missing)
 HUBBUB_ASGI_ROUTED = Peer(_uvicorn("bench.peers.hubbub_app:routed"), HUBBUB.missing)
 FASTAPI = Peer(_uvicorn("bench.peers.fastapi_app:app"), _needs("uvicorn", "uvloop", "fastapi", "httptools"))

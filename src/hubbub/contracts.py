@@ -10,10 +10,12 @@ from hubbub.core.credentials import read_cookies
 from hubbub.core.forms import Form
 from hubbub.core.inbox import Ack, Draft, Entry, Page, Standing, Stored
 from hubbub.core.namespaces import Namespace
+from hubbub.core.outbox import Counts, Outcome
+from hubbub.core.outbox import Entry as OutboxEntry
 from hubbub.core.records import Journal, Kept, Record, Revocation
 from hubbub.core.recovery import Past, Position, Publication
 
-__all__ = ["Broker", "BrokerReceiver", "Handshake", "Ledger", "Receiver", "Store", "Transport"]
+__all__ = ["Broker", "BrokerReceiver", "Handshake", "Ledger", "OutboxTable", "Receiver", "Store", "Transport"]
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -139,6 +141,13 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of the connections; an open call may fail."""
+
+    async def pending(self) -> int:
+        """How many steps `open` would take to bring the tables up to date; nothing is changed, open or not.
+
+        Raises:
+            StoreError: nobody knows; the message names the database and what to do.
+        """
 
     # The inbox
 
@@ -364,7 +373,7 @@ class Broker(Protocol):
         """What a channel remembers behind a position, at most `limit`; without one the latest `limit`."""
 
     def position(self, namespace: Namespace, channel: str) -> Position | None:
-        """How far this node was told of a channel that it is subscribed to; None if it has no history or nobody knows."""
+        """How far this node was told of a channel it is subscribed to; None without a history, and if nobody knows."""
 
     async def purge(self, channel: str) -> None:
         """Forget a channel's history; positions from before are good no more."""
@@ -403,3 +412,45 @@ class Broker(Protocol):
 
     def sweep(self, now: int) -> None:
         """Forget what has expired in this process; called from time to time."""
+
+
+class OutboxTable(Protocol):
+    """An application's outbox, as its relay sees it. Every call but the last three may raise `StoreError`."""
+
+    place: str
+    """What and where it is, for people; never a user name or password."""
+    migrated: tuple[int, int]
+    """The version of its tables before and after `open`."""
+
+    async def open(self) -> None:
+        """Connect, if that is not done, and bring the tables up to date."""
+
+    async def lead(self, owner: str, seconds: float) -> int | None:
+        """Be the one that relays, for so long; the fence, which grows with each other owner. None: another one is."""
+
+    async def read(self, limit: int, without: Sequence[str]) -> tuple[list[OutboxEntry], bool]:
+        """The next entries, by number, but for those of some lines; and whether there are more that are not ripe yet.
+
+        An entry is ripe when no transaction older than the one that put it there is open.
+        """
+
+    async def settle(self, fence: int, seconds: float, outcome: Outcome) -> bool:
+        """Delete what was sent, note what was refused, and lead on for so long; False, and nothing done: no more."""
+
+    async def counts(self) -> Counts:
+        """How much there is."""
+
+    async def look(self) -> Counts | None:
+        """How much there is, without `open`; nothing is changed. None: there are no tables."""
+
+    async def leave(self, owner: str) -> None:
+        """Lead no longer, so that another can at once."""
+
+    async def wait(self, seconds: float) -> None:
+        """Return when something may have been committed, or the time is over."""
+
+    def wake(self) -> None:
+        """End a `wait`, this or the next."""
+
+    async def close(self) -> None:
+        """Let go of the connections."""

@@ -39,6 +39,15 @@ class Told:
         """Note it."""
         self.all.append((channel, publication.offset, publication.data))
 
+    def broken(self, channel: str) -> None:
+        """Nothing breaks here."""
+
+    def told(self, topic: str, data: bytes) -> None:
+        """Nobody else is there."""
+
+    def resumed(self) -> None:
+        """It is always there."""
+
 
 class FailingStore(SqliteStore):
     """A store whose next writes to the journal fail, before or after the commit."""

@@ -34,12 +34,19 @@ class Nodes:
         self.exchange = Exchange()
         self.hubs: list[Hub] = []
         self._stack = stack
-        self._urls = {"inbox_url": inbox_url, "broker_url": broker_url}
+        self._inbox_url = inbox_url
+        self._broker_url = broker_url
 
     async def start(self, **options: Any) -> Hub:
         """One more node, which all others know."""
-        hub = Hub(**self._urls, auth=Auth(secret=SECRET), timeouts=Timeouts(shutdown=0.05), **options)
-        if self._urls["broker_url"] is None:
+        hub = Hub(
+            inbox_url=self._inbox_url,
+            broker_url=self._broker_url,
+            auth=Auth(secret=SECRET),
+            timeouts=Timeouts(shutdown=0.05),
+            **options,
+        )
+        if self._broker_url is None:
             hub.node.broker = LinkedBroker(self.exchange)
             hub.node.broker.listen(hub.node.publishing)
             hub.node.cluster.reset()

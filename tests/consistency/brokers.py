@@ -48,6 +48,27 @@ class UnsteadyBroker(MemoryBroker):
         if channel in self._told:
             self.pass_on(channel, publication)
 
+    def broken(self, channel: str) -> None:
+        """Pass on that publications were missed."""
+        self._listener.broken(channel)
+
+    def told(self, topic: str, data: bytes) -> None:
+        """Pass on what another node says."""
+        self._listener.told(topic, data)
+
+    def resumed(self) -> None:
+        """Pass on that something may be lost."""
+        self._listener.resumed()
+
+    def broken(self, channel: str) -> None:
+        """Nothing breaks here."""
+
+    def told(self, topic: str, data: bytes) -> None:
+        """Nobody else is there."""
+
+    def resumed(self) -> None:
+        """It is always there."""
+
     def pass_on(self, channel: str, publication: Publication) -> None:
         """Pass a publication on to the node."""
         self._listener.published(channel, publication)

@@ -10,6 +10,7 @@ import pytest
 
 from hubbub import Hub, RequestError, Timeouts
 from hubbub.brokers.memory import MemoryBroker
+from hubbub.core.namespaces import Namespace
 from hubbub.node.access import Access, Lease
 from tests.fakes import RecordingTransport, open_connection, say, tick
 

@@ -67,6 +67,23 @@ async def test_an_error_comes_back(hub: Hub) -> None:
         await asyncio.to_thread(hub.sync.broadcast, "x", object())
 
 
+async def test_what_takes_too_long_there_is_told_apart(hub: Hub) -> None:
+    def fail() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        await asyncio.to_thread(hub.sync.call, fail)
+
+
+async def test_a_thread_asks_who_is_there(hub: Hub) -> None:
+    connection, _ = open_connection(hub, "ann")
+    assert await asyncio.to_thread(hub.sync.subscribe, connection, "news") == 1
+    assert await asyncio.to_thread(hub.sync.is_user_connected, "ann")
+    found = await asyncio.to_thread(hub.sync.user_connections, "ann")
+    assert [(each.id, each.channels) for each in found] == [(connection.id, ("news",))]
+    assert await asyncio.to_thread(hub.sync.unsubscribe, "ann", "news") == 1
+
+
 async def test_many_threads_at_once(hub: Hub) -> None:
     connection, transport = open_connection(hub)
     connection.subscribe("news")
@@ -103,5 +120,6 @@ def test_a_loop_that_does_not_answer_is_not_waited_for_for_ever() -> None:
     thread.start()
     thread.join()
     assert [type(error) for error in errors] == [TimeoutError]
+    assert str(errors[0]) == "The hub did not do this within 0.01 s: it may be done or not."
     loop.run_until_complete(hub.shutdown())
     loop.close()

@@ -50,7 +50,19 @@ async def test_a_ticket_says_who_it_is_for(tickets: Tickets) -> None:
 
 
 async def test_the_connection_may_end_with_the_session(tickets: Tickets) -> None:
-    assert (await tickets.redeem(tickets.issue("ada", expires_at=12345.5))).expires_at == 12345.5
+    end = time.time() + 100.5
+    assert (await tickets.redeem(tickets.issue("ada", expires_at=end))).expires_at == end
+
+
+async def test_a_ticket_for_a_session_that_has_ended_is_of_no_use(tickets: Tickets) -> None:
+    assert await close_code(tickets, tickets.issue("ada", expires_at=time.time() - 0.1)) == CloseCode.TOKEN_EXPIRED
+
+
+async def test_what_an_app_says_in_a_ticket_restores_nothing(tickets: Tickets) -> None:
+    ticket = tickets.issue("ada", {"resume": [["room:1"]], "until": 1, "device": "phone", "claims": {"resume": [1]}})
+    identity = await tickets.redeem(ticket)
+
+    assert (identity.resume, identity.expires_at, identity.device) == ((), None, "")
 
 
 async def test_a_ticket_is_taken_once(tickets: Tickets) -> None:
