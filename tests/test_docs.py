@@ -26,6 +26,7 @@ from hubbub.limits import Rate, Rates
 from hubbub.node.local import Local
 from hubbub.node.sync import Sync
 from hubbub.servers import http, server
+from hubbub.servers.api.failures import STATUSES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -122,6 +123,13 @@ TABLES = {
         ],
     ),
     "settings": settings(),
+    "statuses": table(
+        "Status | Code",
+        (
+            (status, ", ".join(f"`{code}`" for code, other in STATUSES.items() if other == status))
+            for status in sorted(set(STATUSES.values()))
+        ),
+    ),
     "states": table(
         "State | Input | Next state",
         ((f"`{state.name}`", event.value, f"`{after.name}`") for (state, event), after in TRANSITIONS.items()),

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module, reload
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jwt
@@ -20,6 +21,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from hubbub.config import load_settings
 from hubbub.node.secret import Secret
 from hubbub.node.tokens import sign
+from services.nats import Nats
+from services.postgres import Postgres
 from tests.serving import RunningServer, fetch, process, serving
 
 with warnings.catch_warnings():
@@ -116,9 +119,10 @@ async def example(name: str) -> AsyncIterator[Site]:
 
 
 @asynccontextmanager
-async def django_example(name: str) -> AsyncIterator[Site]:
+async def django_example(name: str, **environment: Any) -> AsyncIterator[Site]:
     """Django can be configured only once in a process, so each of its examples has a process of its own."""
-    async with process("-m", "hubbub.cli", "serve", f"examples.quick.{name}:app", "--port", "0") as server:
+    command = ("-m", "hubbub.cli", "serve", f"examples.quick.{name}:app", "--port", "0")
+    async with process(*command, **environment) as server:
         address = (await server.says("WebSocket")).partition("HTTP")[2].split()[0]
         yield Site(RunningServer(int(address.rpartition(":")[2])))
 
@@ -192,6 +196,56 @@ async def test_publish_from_route() -> None:
     assert price["payload"] == {"channel": "prices", "event": "changed", "data": {"symbol": "ACME", "price": 3.5}}
     assert alarm == {"type": "system_message", "payload": {"message": "The market closes."}}
     assert report["payload"] == {"channel": "reports", "event": "ready", "data": None}
+
+
+@asynccontextmanager
+async def several(**environment: str) -> AsyncIterator[tuple[Site, dict[str, str]]]:
+    """Serve the app that other processes publish for; the environment that it shares with them."""
+    with Nats() as nats, TemporaryDirectory() as place:
+        shared = {"HUBBUB_BROKER_URL": nats.url, "HUBBUB_DATA_DIR": place, **environment}
+        command = ("-m", "hubbub.cli", "serve", "examples.quick.anywhere:app", "--port", "0")
+        async with process(*command, cwd=None, **shared) as server:
+            address = (await server.says("WebSocket", 30)).partition("HTTP")[2].split()[0]
+            yield Site(RunningServer(int(address.rpartition(":")[2]))), {**shared, "HUBBUB_API": f"{address}/ws/api"}
+
+
+async def test_from_cron() -> None:
+    async with several() as (site, shared), site.client(**{"x-user": "ann"}) as ann:
+        assert (await ann.next())["type"] == "authenticated"
+        await ann.ask("subscribe", {"channel": "reports"})
+        for _ in range(2):  # cron may start it again: the keys make it one
+            async with process("-m", "examples.quick.from_cron", cwd=None, **shared) as script:
+                assert (await script.end(30), script.err) == (0, "")
+                assert script.out == "published at 1\n"
+        ready, note = sorted([await ann.next() for _ in range(2)], key=lambda message: str(message["type"]))
+    assert ready["payload"]["data"] == {"month": "2026-10"}
+    assert note["payload"]["message"] == "October is ready."
+
+
+async def test_from_wsgi() -> None:
+    serve = """
+from wsgiref.simple_server import make_server
+from examples.quick.from_wsgi import app
+with make_server("127.0.0.1", 0, app) as server:
+    print(f"on {server.server_port}.")
+    server.handle_request()
+"""
+    async with several() as (site, shared), site.client() as client:
+        await client.ask("subscribe", {"channel": "prices"})
+        async with process("-c", serve, cwd=None, **shared) as flask:
+            port = int((await flask.says(".", 30)).partition("on ")[2].partition(".")[0])
+            assert (await fetch(RunningServer(port), "/ACME/3.5", "POST")).status == 204
+            assert await flask.end(30) == 0
+        assert (await client.next())["payload"]["data"] == {"symbol": "ACME", "price": 3.5}
+
+
+async def test_http_api() -> None:
+    async with several(HUBBUB_API_KEY="a key of tests that is long enough") as (site, shared), site.client() as client:
+        await client.ask("subscribe", {"channel": "prices"})
+        async with process("-m", "examples.quick.http_api", cwd=None, **shared) as script:
+            assert (await script.end(30), script.err) == (0, "")
+            assert script.out == "{'connections': 1}\n{'connections': []}\n"
+        assert (await client.next())["payload"]["data"] == {"symbol": "ACME", "price": 3.5}
 
 
 async def test_typed_errors() -> None:
@@ -284,6 +338,43 @@ async def test_durable() -> None:
                 pass
     assert first == again == {"delivered": False, "stored": True, "cursor": 1}
     assert mail == ["to ada: shipped 7"]
+
+
+async def test_outbox_fastapi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_FILE", str(tmp_path / "shop.db"))
+    async with example("quick.outbox_fastapi") as site:
+        async with site.client() as client:
+            await client.ask("subscribe", {"channel": "orders"})
+            await site.http("POST", "/orders/moon?user_id=ada", status=409)
+            await site.http("POST", "/orders/pen?user_id=ada")
+            placed = await client.next()
+        async with site.client(authorization=f"Bearer {token('ada')}") as ada:
+            while (thanks := await ada.next())["type"] != "thanks":
+                pass
+    await import_module("examples.quick.outbox_fastapi").engine.dispose()
+    assert placed["payload"] == {"channel": "orders", "event": "placed", "data": {"item": "pen"}}
+    assert thanks["payload"] == {"item": "pen"}
+
+
+async def test_outbox_django(tmp_path: Path) -> None:
+    async with (
+        django_example("outbox_django", SHOP_FILE=str(tmp_path / "shop.db")) as site,
+        site.client() as client,
+    ):
+        await client.ask("subscribe", {"channel": "orders"})
+        await site.http("GET", "/orders/moon")
+        await site.http("GET", "/orders/pen")
+        assert (await client.next())["payload"]["data"] == {"item": "pen"}
+
+
+async def test_outbox_asyncpg(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Postgres() as server:
+        monkeypatch.setenv("SHOP_URL", server.url("shop"))
+        async with example("quick.outbox_asyncpg") as site, site.client() as client:
+            await client.ask("subscribe", {"channel": "prices"})
+            await site.http("POST", "/prices/pen?price=0", status=422)
+            await site.http("POST", "/prices/pen?price=3")
+            assert (await client.next())["payload"]["data"] == {"item": "pen", "price": 3}
 
 
 async def test_chat() -> None:

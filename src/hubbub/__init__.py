@@ -20,6 +20,7 @@ from hubbub.errors import (
 )
 from hubbub.node.connection import Connection
 from hubbub.node.hub import Hub
+from hubbub.node.publisher import Publisher
 from hubbub.node.receipt import Receipt
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Identity",
     "Limits",
     "Message",
+    "Publisher",
     "Receipt",
     "RequestError",
     "RequestTimeout",

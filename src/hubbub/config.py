@@ -13,10 +13,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubbub.errors import ConfigError
 
-__all__ = ["ATTACH", "BROKERS", "DOOR", "STORES", "Auth", "Settings", "load_settings"]
+__all__ = ["ATTACH", "BROKERS", "DOOR", "OUTBOX", "STORES", "Auth", "Settings", "load_settings"]
 
 DOOR = "hubbub.servers.asgi:Door"
 ATTACH = "hubbub.servers.attach:attach"
+OUTBOX = "hubbub.outbox.tables:find_table"
 BROKERS = {
     "memory": "hubbub.brokers.memory:MemoryBroker",
     "nats": "hubbub.brokers.nats:NatsBroker",
@@ -71,10 +72,12 @@ DATABASES = (
     f"a URL like sqlite:///file.db, or {POSTGRES.removeprefix('a URL like ')}, or {MONGO.removeprefix('a URL like ')}"
 )
 SECRET = {
+    "hubbub_api_key",
     "hubbub_secret",
     "hubbub_broker_url",
     "hubbub_inbox_url",
     "hubbub_archive_url",
+    "hubbub_outbox_url",
     "postgres_database_url",
     "mongo_db_uri",
 }
@@ -96,7 +99,9 @@ class Settings(BaseSettings):
         hubbub_data_dir: where SQLite files are kept, and a secret made for development, `HUBBUB_DATA_DIR`.
         hubbub_inbox_url: the database of inboxes and revocations, `HUBBUB_INBOX_URL`.
         hubbub_archive_url: the database of the archive, `HUBBUB_ARCHIVE_URL`.
+        hubbub_outbox_url: the database of your app that has an outbox to relay, `HUBBUB_OUTBOX_URL`.
         hubbub_broker_url: what is between several nodes, `HUBBUB_BROKER_URL`; `memory://` is one node alone.
+        hubbub_api_key: turns the HTTP API on, for who has it, `HUBBUB_API_KEY`.
         hubbub_origins: whose pages may connect, `HUBBUB_ORIGINS`.
         hubbub_trusted_proxies: who may say for whom it speaks, `HUBBUB_TRUSTED_PROXIES`.
         postgres_database_url: the same for both as the original has it, where those are not set: first choice for the
@@ -125,7 +130,13 @@ class Settings(BaseSettings):
     hubbub_data_dir: Path = Field(default=Path(".hubbub"), description="a directory")
     hubbub_inbox_url: str | None = Field(default=None, pattern=DATABASE, description=DATABASES)
     hubbub_archive_url: str | None = Field(default=None, pattern=DATABASE, description=DATABASES)
+    hubbub_outbox_url: str | None = Field(
+        default=None,
+        pattern=r"^(sqlite|postgres(ql)?)://",
+        description=f"a URL like sqlite:///file.db, or {POSTGRES.removeprefix('a URL like ')}",
+    )
     hubbub_broker_url: str = Field(default="memory://", pattern=BROKER, description=BROKER_URLS)
+    hubbub_api_key: SecretStr | None = Field(default=None, min_length=32, description="32 characters or more")
     hubbub_origins: str | None = Field(
         default=None, description="origins like `https://example.com`, with commas between, or `*`"
     )
@@ -174,13 +185,13 @@ class Settings(BaseSettings):
 
 
 def load_settings(**given: Any) -> Settings:
-    """Read the settings; what is given here wins over the environment, and that over the `.env` file.
+    """Read the settings; what is given here wins over the environment, and that over the `.env` file; None is nothing.
 
     Raises:
         ConfigError: a value is not allowed; the message names the variable, its value and what is.
     """
     try:
-        return Settings(**given)
+        return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]).lower()

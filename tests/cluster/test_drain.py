@@ -11,7 +11,10 @@ from hubbub import Connection, Handshake, Hub
 from hubbub.core.credentials import LONGEST
 from hubbub.core.identity import Identity
 from hubbub.errors import RequestError
+from hubbub.servers.asgi import Endpoint
+from tests.cluster.conftest import Nodes
 from tests.fakes import SCOPE, RecordingTransport, open_connection, say
+from tests.serving import until
 
 Pair = tuple[Hub, Hub]
 SOON = 0.3
@@ -158,3 +161,82 @@ async def test_a_drain_ends_when_all_have_gone(anywhere: Pair) -> None:
 
     async with asyncio.timeout(5.0):
         await draining
+
+
+async def test_whoever_drains_a_node_that_is_drained_waits_for_it(pair: Pair) -> None:
+    here, _ = pair
+    _, transport = open_connection(here, "bo")
+    first = asyncio.create_task(here.drain(SOON))
+    await transport.heard("reconnect")
+    await here.drain(10.0)
+
+    assert transport.closes[0][0] == 1012
+    assert transport.types.count("reconnect") == 1
+    await first
+
+
+async def test_a_node_that_stops_drains_nobody_any_more(nodes: Nodes) -> None:
+    here = await nodes.start()
+    crowd = [open_connection(here)[1] for _ in range(10)]
+    draining = asyncio.create_task(here.drain(3600.0))
+    await until(lambda: any("reconnect" in each.types for each in crowd))
+    await here.shutdown()
+
+    async with asyncio.timeout(5.0):
+        await draining
+    assert {each.closes[0][0] for each in crowd} == {1001}
+
+
+async def test_claims_that_fit_into_no_ticket_keep_nobody_from_being_told(pair: Pair) -> None:
+    here, _ = pair
+    connection, transport = open_connection(here)
+    connection.identify(Identity("bo", None, {"user": object()}))
+    _, other = open_connection(here, "ann")
+    draining = asyncio.create_task(here.drain(SOON))
+
+    assert (await transport.heard("reconnect"))["payload"].keys() == {"delay"}
+    assert "ticket" in (await other.heard("reconnect"))["payload"]
+    await draining
+
+
+async def test_who_comes_back_to_the_node_that_goes_keeps_the_ticket(pair: Pair) -> None:
+    here, there = pair
+    _, transport = open_connection(here, "bo")
+    draining = asyncio.create_task(here.drain(SOON))
+    ticket = (await transport.heard("reconnect"))["payload"]["ticket"]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.disconnect" if sent else "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {**SCOPE, "query_string": b"ticket=" + ticket.encode(), "subprotocols": []}
+    await Endpoint(here)(scope, receive, send)
+
+    assert sent[0]["type"] == "websocket.accept"
+    assert await come_back(there, ticket)
+    await draining
+
+
+async def test_a_ticket_is_as_good_where_the_app_has_a_way_of_its_own_to_sign_in(nodes: Nodes) -> None:
+    def nobody(handshake: Handshake) -> None:
+        return None
+
+    here, there = await nodes.start(authenticator=nobody), await nodes.start(authenticator=nobody)
+    connection, transport = open_connection(here, "bo")
+    await here.subscribe(connection, "room:1")
+    payload = await told_to_go(here, transport)
+
+    async def admitted(query: bytes) -> Identity | None:
+        return await there.node.gate.admit(Handshake({**SCOPE, "query_string": query}))
+
+    identity = await admitted(b"ticket=" + payload["ticket"].encode())
+    assert payload["restores"]
+    assert identity is not None
+    assert identity.user_id == "bo"
+    assert [channel for channel, _ in identity.resume] == ["room:1"]
+    assert await admitted(b"ticket=of-the-app") is None
+    with pytest.raises(RequestError):
+        await admitted(b"ticket=" + payload["ticket"].encode())

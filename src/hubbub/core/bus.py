@@ -54,6 +54,7 @@ ALL = "nodes"
 """The topic that every node follows."""
 PART = 256 * 1024
 MOST_PARTS = 1024
+MOST_OPEN = PART * MOST_PARTS  # bytes of all that is not complete
 
 
 def node_topic(node: str) -> str:
@@ -295,10 +296,15 @@ def decode(data: bytes) -> Said | Part:
 
 
 class Joiner:
-    """Puts what comes in parts together; one long message of each node at a time."""
+    """Puts what comes in parts together; a node may say several long messages at a time."""
 
     def __init__(self) -> None:
-        self._open: dict[str, tuple[int, list[bytes]]] = {}
+        self._open: dict[tuple[str, int], list[bytes]] = {}
+        self._growing: set[tuple[str, int]] = set()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
 
     def join(self, said: Said | Part) -> Said | None:
         """What was said, None while parts of it are missing.
@@ -308,18 +314,39 @@ class Joiner:
         """
         if not isinstance(said, Part):
             return said
-        id, pieces = self._open.get(said.node, (said.id, [])) if said.index else (said.id, [])
-        if said.id != id or said.index != len(pieces) or not 0 < said.count <= MOST_PARTS:
-            self._open.pop(said.node, None)
+        key = said.node, said.id
+        pieces = self._take(key)
+        if said.index == 0:
+            pieces = []
+        if said.index != len(pieces) or not 0 < said.count <= MOST_PARTS:
             return None
         pieces.append(said.data)
         if len(pieces) < said.count:
-            self._open[said.node] = id, pieces
+            self._keep(key, pieces)
             return None
-        self._open.pop(said.node, None)
         whole = decode(b"".join(pieces))
         return None if isinstance(whole, Part) else whole
 
     def forget(self, node: str) -> None:
         """Drop what a node began to say."""
-        self._open.pop(node, None)
+        for key in [key for key in self._open if key[0] == node]:
+            self._take(key)
+
+    def sweep(self) -> None:
+        """Drop what has not grown since the last time: the rest of it will not come."""
+        for key in self._open.keys() - self._growing:
+            self._take(key)
+        self._growing.clear()
+
+    def _take(self, key: tuple[str, int]) -> list[bytes]:
+        pieces = self._open.pop(key, [])
+        self._size -= sum(map(len, pieces))
+        return pieces
+
+    def _keep(self, key: tuple[str, int], pieces: list[bytes]) -> None:
+        """Keep what has come so far; where there is too much of it all, what has waited longest goes."""
+        self._open[key] = pieces
+        self._growing.add(key)
+        self._size += sum(map(len, pieces))
+        while self._size > MOST_OPEN:
+            self._take(next(iter(self._open)))

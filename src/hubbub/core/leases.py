@@ -157,7 +157,10 @@ class Leases:
     def heard(self, node: str, version: int, now: float) -> bool:
         """Learn that another node lives, and its last delta's number; False: some are missing, ask for a snapshot."""
         lease = self._hear(node, now)
-        return lease is not None and lease.version >= version
+        if lease is None:
+            self._others[node] = Lease(0, now + self._ttl)  # if it says no more than that, it is missed all the same
+            return False
+        return lease.version >= version
 
     def expire(self, now: float) -> list[str]:
         """Take away what nodes answer for that were not heard of; which they were."""

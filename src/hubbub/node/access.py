@@ -95,6 +95,10 @@ class Rules:
         parts = [rf"(?P<{part}>[^:]+)" if index % 2 else re.escape(part) for index, part in enumerate(parts)]
         self._rules.append((re.compile("".join(parts)), function, {each: hints.get(each, str) for each in names}))
 
+    def guards(self, namespace: str) -> bool:
+        """Whether a pattern is for channels of this namespace, or of any."""
+        return any(name == namespace or PARAMETER.match(name) for name in self._guarded)
+
     def find(self, channel: str) -> tuple[Rule, dict[str, Any]] | None:
         """The function that decides about a channel, and its parameters.
 

@@ -80,10 +80,16 @@ class Gate:
         self.tokens = Tokens(auth, secret)
         self.tickets = Tickets(secret, claim)
         self.revocations = Revocations(database)
+        self.secret = secret
         self._auth = auth
         self._authenticator = authenticator
         self._patience = patience
         self._warned = False
+
+    @property
+    def needs_secret(self) -> bool:
+        """Whether nobody can sign in without a secret: no other key is given, and no way of the app's own."""
+        return self._authenticator is None and self._auth.public_key is None and self._auth.jwks_url is None
 
     async def admit(self, handshake: Handshake) -> Identity | None:
         """Find out who opens a connection; None for nobody.
@@ -91,9 +97,13 @@ class Gate:
         Raises:
             RequestError: a credential that is not accepted; `close` is the code to close with.
         """
-        if self._authenticator is not None:
-            return await self._ask(self._authenticator, handshake)
         scope, auth = handshake.scope, self._auth
+        if self._authenticator is not None:
+            # A ticket of a node that goes was given to somebody whom it had let in.
+            given = find_credential((), (), scope.get("query_string", b""), auth.cookie, False)
+            if given is None or not self.tickets.is_ticket(given.text):
+                return await self._ask(self._authenticator, handshake)
+            return await self._check(given)
         offered = scope.get("subprotocols") or ()
         credential = find_credential(scope["headers"], offered, scope.get("query_string", b""), auth.cookie, auth.query)
         if credential is None:

@@ -112,7 +112,9 @@ class ChannelMethods:
 
     async def presence(self, channel: str) -> list[Present]:
         """Who is subscribed to a channel whose namespace keeps presence, oldest first, with their connections."""
-        return self._here().presence.members(channel)
+        node = self._here()
+        await node.cluster.met()
+        return node.presence.members(channel)
 
     async def purge(self, channel: str) -> None:
         """Forget a channel's history; clients that come back are told that it is not complete."""

@@ -17,8 +17,9 @@ from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hubbub.core.bus import ALL, Alive, Answer, Ask, Bye, Joiner, Question, Said, Want, decode, encode, node_topic
+from hubbub.core.bus import ALL, Alive, Answer, Ask, Bye, Joiner, Question, Runs, Said, Want, decode, encode, node_topic
 from hubbub.core.bus import user_topic as topic_of
+from hubbub.core.leases import Snapshot
 from hubbub.errors import RequestError, RequestTimeout, StoreError
 from hubbub.node.answers import Answers
 from hubbub.node.interest import Interest
@@ -32,9 +33,14 @@ logger = logging.getLogger("hubbub.cluster")
 
 PULSE = 2.5
 """Seconds between two signs of life; who is silent for four of them is taken for dead."""
+MEETING = 0.25
+"""Seconds for a node that has just come to learn who else lives."""
 PATIENCE = 1.0
 """Seconds for other nodes to answer."""
 ASLEEP = 2 * PULSE
+ASK_AGAIN = 1.0
+"""Seconds until a node is asked once more for all that it answers for."""
+LAST_WORDS = 1.0  # seconds for what is still to be said
 MOST_SAID = 10_000
 ID = 8  # characters of a node's id
 
@@ -59,9 +65,13 @@ class Cluster:
         self._asked: dict[int, tuple[set[str], list[Answer], asyncio.Future[None]]] = {}
         self._number = 0
         self._pulse = 0.0
+        self._met = 0.0
         self._beaten = monotonic()
         self._joiner = Joiner()
         self._saying: deque[tuple[str, Said]] = deque()
+        self._introducing: set[str] = set()  # topics of nodes that are about to be told all
+        self._wanted: dict[str, float] = {}  # when which node was asked for all
+        self._deaf: set[str] = set()  # users of whom we could not be told
         self._tasks: set[asyncio.Task[None]] = set()
         self._speaker: asyncio.Task[None] | None = None
         self._users = Interest(self._follow_user, self._unfollow_user, self._has_user)
@@ -94,16 +104,23 @@ class Cluster:
             await self._node.broker.follow(node_topic(self.id))
             self.ready = True
             self._pulse = monotonic() + PULSE
-            self.say(ALL, self._alive())
+            self._met = monotonic() + MEETING
+            # Who takes no clients hears the others, and is none of them: nobody counts it, waits for it or misses it.
+            self.say(ALL, Want(self.id) if self._node.guest else self._alive())
             for user_id in self._node.registry.users():
                 self.user_came(user_id)
 
     async def close(self) -> None:
-        """Leave them."""
+        """Leave them: the goodbye is the last that they hear."""
+        if not self._node.guest:
+            self.say(ALL, Bye(self.id))
+        self.ready = False
         for task in self._tasks:
             task.cancel()
-        await self.tell(ALL, Bye(self.id))
-        self.ready = False
+        speaker = self._speaker
+        if speaker is not None:
+            await asyncio.wait([speaker], timeout=LAST_WORDS)
+            speaker.cancel()
 
     def beat(self, now: float) -> None:
         """Say what has changed, that we live, and who does not, `now` in monotonic seconds."""
@@ -118,20 +135,35 @@ class Cluster:
         delta = leases.take_delta()
         if delta is not None:
             self.say(ALL, delta)
-        if now >= self._pulse:
+        if now >= self._pulse and not self._node.guest:
             self._pulse = now + PULSE
             self.say(ALL, self._alive())
+            self._joiner.sweep()
+            self._wanted = {node: at for node, at in self._wanted.items() if now - at < ASK_AGAIN}
+            deaf, self._deaf = self._deaf, set()
+            for user_id in filter(self._has_user, deaf):
+                self.user_came(user_id)
         for dead in leases.expire(now):
             logger.warning("node %s is silent: taken for dead", dead)
             self._gone(dead)
 
+    async def met(self) -> None:
+        """Wait until the others had time to say that they live, if this node has just come."""
+        left = self._met - monotonic()
+        if self.ready and left > 0:
+            await asyncio.sleep(left)
+
     def want(self, peer: str) -> None:
-        """Ask another node for all that it answers for: some of it was missed."""
-        self.say(node_topic(peer), Want(self.id))
+        """Ask another node for all that it answers for: some of it was missed; not while it may be on its way."""
+        now = monotonic()
+        if now - self._wanted.get(peer, -ASK_AGAIN) >= ASK_AGAIN:
+            self._wanted[peer] = now
+            self.say(node_topic(peer), Want(self.id))
 
     def resumed(self) -> None:
         """Ask all for what may have been missed."""
         self._pulse = 0.0
+        self._wanted.clear()
         for peer in self._peers:
             self.want(peer)
 
@@ -163,7 +195,9 @@ class Cluster:
         return self._node.registry.count_of_user(user_id) > 0
 
     async def _follow_user(self, user_id: str) -> None:
+        self._deaf.add(user_id)
         await self._node.broker.follow(topic_of(user_id))
+        self._deaf.discard(user_id)
         self._node.inbox.wake(user_id)  # what was stored elsewhere while nobody told us
 
     async def _unfollow_user(self, user_id: str) -> None:
@@ -176,13 +210,16 @@ class Cluster:
         if not self.ready or len(self._saying) >= MOST_SAID:
             return
         self._saying.append((topic, said))
+        if isinstance(said, Snapshot):
+            self._introducing.add(topic)
         if self._speaker is None:
             self._speaker = asyncio.get_running_loop().create_task(self._speak(), context=Context())
 
     async def tell(self, topic: str, said: Said) -> int:
         """Say something now; how many nodes hear it, at least: 0 too while the broker is out of reach."""
-        if not self.ready:
-            return 0
+        return await self._tell(topic, said) if self.ready else 0
+
+    async def _tell(self, topic: str, said: Said) -> int:
         heard = 0
         self._number += 1
         try:
@@ -196,7 +233,13 @@ class Cluster:
     async def _speak(self) -> None:
         try:
             while self._saying:
-                await self.tell(*self._saying.popleft())
+                topic, said = self._saying.popleft()
+                if isinstance(said, Snapshot):
+                    self._introducing.discard(topic)
+                try:
+                    await self._tell(topic, said)
+                except Exception:
+                    logger.exception("%s was not said to %r", type(said).__name__, topic)
         finally:
             self._speaker = None
 
@@ -213,6 +256,7 @@ class Cluster:
         Raises:
             RequestError: what the one that was asked says.
         """
+        await self.met()
         waiting = set(self._peers) if only is None else {only} & self._peers.keys()
         if not waiting:
             return []
@@ -261,36 +305,51 @@ class Cluster:
     # Hearing
 
     def hear(self, data: bytes) -> None:
-        """Take what another node says; what nobody of this version says is dropped."""
+        """Take what another node says; what nobody of this version says is dropped, and nothing fails the broker."""
+        if not self.ready:
+            return  # who has not come yet, or has left
         try:
             said = self._joiner.join(decode(data))
             if said is not None:
                 self._take(said)
         except ValueError as error:
             logger.warning("something was heard that no node says: %r", error)
+        except Exception:
+            logger.exception("something that another node said failed here")
 
     def _take(self, said: Said) -> None:
         leases, now = self._node.presence.leases, monotonic()
         match said:
-            case Alive(node, version, connections) if node != self.id:
+            case Alive(self.id):
+                pass
+            case Alive(node, version, connections):
                 self._peers[node] = connections
                 if not leases.heard(node, version, now):
                     self.want(node)
             case Bye(node):
                 leases.forget(node)
                 self._gone(node)
+            case Want() if self._node.guest:
+                pass
             case Want(node):
-                self.say(node_topic(node), self._alive())
-                self.say(node_topic(node), leases.snapshot())
-                self._node.mirrors.began(self._node.streams.channels, to=node_topic(node))
+                self._introduce(node_topic(node))
                 if node not in self._peers:
                     self.want(node)
+            case Runs(node) if node not in self._peers:
+                pass  # it says so again when we hear that it lives
             case Ask():
                 self.spawn(self._answer(said))
             case Answer():
                 self._answered(said)
             case _:
                 self.answers.take(said, now)
+
+    def _introduce(self, topic: str) -> None:
+        """Tell a node all that this one answers for, unless that is about to be said."""
+        if topic not in self._introducing:
+            self.say(topic, self._alive())
+            self.say(topic, self._node.presence.leases.snapshot())
+            self._node.mirrors.began(self._node.streams.channels, to=topic)
 
     def _answered(self, answer: Answer) -> None:
         waiting, answers, future = self._asked.get(answer.id, (set[str](), [], None))
@@ -301,7 +360,7 @@ class Cluster:
                 future.set_result(None)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something by the side; a database or broker that is out of reach is logged."""
+        """Do something by the side; what fails is logged."""
         task = asyncio.get_running_loop().create_task(self._quietly(work), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -311,3 +370,5 @@ class Cluster:
             await work
         except StoreError as error:
             logger.warning("%s", error)
+        except Exception:
+            logger.exception("something between nodes failed")

@@ -52,6 +52,8 @@ class Drain:
         size = math.ceil(len(waiting) * STEP / max(self._seconds * TELLING, STEP)) or 1
         grace = min(self._seconds * GRACE, MOST_GRACE)
         for start in range(0, len(waiting), size):
+            if self._node.closing:
+                return  # all are told to go
             batch = waiting[start : start + size]
             for connection in batch:
                 self._tell(connection)
@@ -81,8 +83,8 @@ class Drain:
                 )
             except UsageError:
                 continue  # too long with all of them
-            except ConfigError:
-                break  # nothing to sign with
+            except (ConfigError, TypeError, ValueError):
+                break  # nothing to sign with, or claims of the app's own that have no JSON form
             return {"ticket": ticket, "restores": resume is not None}
         return {}
 

@@ -7,22 +7,25 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from threading import get_ident
 from typing import Any, Literal, TypeVar
 from weakref import WeakSet
 
-from hubbub.config import ATTACH, DOOR, Auth, load_settings
-from hubbub.core.bus import ALL, Broadcast, Close, Count, Put, Revoked, Send, user_topic
+from hubbub.config import ATTACH, DOOR, Auth, Settings, load_settings
+from hubbub.core.bus import ALL, Broadcast, Close, Connections, Count, Put, Revoked, Send, user_topic
 from hubbub.core.envelope import encode
 from hubbub.core.limits import Limits, Timeouts
 from hubbub.core.origins import Origins
 from hubbub.core.rates import Rates
 from hubbub.errors import CloseCode, UsageError
 from hubbub.node import chat as chatting
+from hubbub.node.api_key import ApiKey
 from hubbub.node.asking import ask_client
 from hubbub.node.auth import Authenticator, Gate
 from hubbub.node.broker import make_broker
 from hubbub.node.channel_methods import ChannelMethods
+from hubbub.node.connected import Connected, read_connected
 from hubbub.node.connection import Connection
 from hubbub.node.database import databases
 from hubbub.node.entrance import Entrance
@@ -31,6 +34,7 @@ from hubbub.node.local import Local
 from hubbub.node.node import Node
 from hubbub.node.quotas import Quotas, WhenFull
 from hubbub.node.receipt import Receipt
+from hubbub.node.relay import Relay
 from hubbub.node.routing import Handler, Route
 from hubbub.node.sync import Sync
 from hubbub.node.tickets import Tickets
@@ -67,6 +71,8 @@ class Hub(ChannelMethods):
         rates: how often clients may do what.
         when_full: where a user has `Limits.connections_per_user`, "refuse" one more (4504) or "replace_oldest" (4506).
         broker_url: what is between several nodes; `HUBBUB_BROKER_URL` by default, else this process is alone.
+        api_key: turns the HTTP API on, for who has this key of 32 characters or more; `HUBBUB_API_KEY` by default.
+        outbox_url: the database of your app whose outbox this hub relays; `HUBBUB_OUTBOX_URL` by default, else none.
     """
 
     def __init__(
@@ -89,22 +95,21 @@ class Hub(ChannelMethods):
         rates: Rates | None = None,
         when_full: WhenFull = "refuse",
         broker_url: str | None = None,
+        api_key: str | None = None,
+        outbox_url: str | None = None,
     ) -> None:
-        given = {
-            "ws_path": path,
-            "hubbub_inbox_url": inbox_url,
-            "hubbub_archive_url": archive_url,
-            "hubbub_broker_url": broker_url,
-        }
-        settings = load_settings(**{name: value for name, value in given.items() if value is not None})
-        times = timeouts or Timeouts(
-            ping=settings.ws_heartbeat_interval / 1000, shutdown=settings.ws_shutdown_timeout / 1000 or 0.001
+        settings = load_settings(
+            ws_path=path,
+            hubbub_inbox_url=inbox_url,
+            hubbub_archive_url=archive_url,
+            hubbub_broker_url=broker_url,
+            hubbub_api_key=api_key,
+            hubbub_outbox_url=outbox_url,
         )
-        if heartbeat_interval is not None:
-            times = replace(times, ping=heartbeat_interval)
+        times = _times(timeouts, settings, heartbeat_interval)
         self.path = settings.ws_path
-        self.deflate = deflate
-        self.native = native
+        self.api_key = ApiKey(settings)
+        self.deflate, self.native = deflate, native
         self._attached = False
         kept = databases(settings, times.store)
         gate = Gate(
@@ -116,13 +121,15 @@ class Hub(ChannelMethods):
             patience=times.authenticate,
             claim=self._claim,
         )
-        broker = make_broker(settings.hubbub_broker_url, kept["archive"])
+        self.make_broker = partial(make_broker, settings.hubbub_broker_url, kept["archive"])
         allowed = settings.origins if origins is None else origins
         cookie = gate.cookie if authenticator is None else None  # an app's own way may read any
         bounds = limits or Limits()
         quotas = Quotas(rates or Rates(), bounds, when_full)
         entrance = Entrance(Origins(allowed), cookie, quotas, way="environment" if origins is None else "code")
-        self.node = Node(bounds, times, kept, gate, broker, entrance, per_device=inbox == "per_device")
+        self.node = Node(bounds, times, kept, gate, self.make_broker(), entrance, per_device=inbox == "per_device")
+        if settings.hubbub_outbox_url is not None:
+            self.node.relay = Relay(self, settings.hubbub_outbox_url)
         if chat:
             chatting.install(self)
         self.local = Local(self.node)
@@ -253,6 +260,11 @@ class Hub(ChannelMethods):
         return [hub for hub in _made if hub.node.running]
 
     @staticmethod
+    def all_at(path: str) -> list[Hub]:
+        """Those of them that have this path."""
+        return [hub for hub in _made if hub.path == path and hub.node.running]
+
+    @staticmethod
     def all_made() -> list[Hub]:
         """The hubs of this process, running or not."""
         return list(_made)
@@ -380,6 +392,12 @@ class Hub(ChannelMethods):
         """How many open connections a user has."""
         return await self.node.cluster.everywhere(Count(user_id))
 
+    async def user_connections(self, user_id: str) -> list[Connected]:
+        """The open connections of a user, on all nodes, each with its `id`, `channels` and `last_activity`."""
+        question, cluster = Connections(user_id), self.node.cluster
+        here = await cluster.answers.give(question)
+        return [*here, *read_connected(await cluster.ask(question))]
+
     @property
     def connection_count(self) -> int:
         """How many connections are open on this node."""
@@ -402,7 +420,7 @@ class Hub(ChannelMethods):
             "rateLimited": node.dispatcher.throttle.refused,
             "loopLagMs": round(node.lag * 1000, 1),
             "databases": {role: database.healthy for role, database in node.databases.items()},
-        }
+        } | ({} if node.relay is None else {"outbox": node.relay.state})
 
     async def _claim(self, name: str, owner: str, ttl: float) -> bool:
         return await self.node.broker.claim(name, owner, ttl)
@@ -415,6 +433,14 @@ class Hub(ChannelMethods):
         if self.node.thread != get_ident():
             raise UsageError("The hub lives in another thread: use `hub.sync` here, like `hub.sync.publish(...)`.")
         return self.node
+
+
+def _times(timeouts: Timeouts | None, settings: Settings, ping: float | None) -> Timeouts:
+    """How long the hub waits: what the code says, before what the environment does."""
+    times = timeouts or Timeouts(
+        ping=settings.ws_heartbeat_interval / 1000, shutdown=settings.ws_shutdown_timeout / 1000 or 0.001
+    )
+    return times if ping is None else replace(times, ping=ping)
 
 
 def _now() -> int:

@@ -20,6 +20,7 @@ from hubbub.core.bus import Stored as Said
 from hubbub.core.envelope import encode_payload
 from hubbub.core.identity import check_user_id
 from hubbub.core.inbox import Ack, Draft, Entry, Stored
+from hubbub.core.labels import check_key
 from hubbub.core.session import ConnectionState
 from hubbub.errors import RequestError, StoreError, StoreUnavailable, UsageError
 from hubbub.node.mailbox import Mailbox, Reader
@@ -37,7 +38,6 @@ logger = logging.getLogger("hubbub.inbox")
 BATCH = 256
 MOST_WAITING = 10_000
 STUBBORN = 0.5  # seconds for a driver that was told to stop; closing the database stops it for sure
-LONGEST_KEY = 255
 LONGEST_TTL = 100 * 365 * 86400.0
 
 Sending = tuple[Draft, "asyncio.Future[Receipt]"]
@@ -200,8 +200,8 @@ class Inbox:
             raise UsageError(f"{type!r} cannot be the type of a durable message.")
         if size > self._node.limits.send_queue // 2:
             raise UsageError(f"A durable message of {size} bytes is too large: no client could be sent it.")
-        if key is not None and not (key.isprintable() and 0 < len(key.encode()) <= LONGEST_KEY):
-            raise UsageError(f"A key has 1 to {LONGEST_KEY} bytes, all of them printable.")
+        if key is not None:
+            check_key(key)
         if ttl is not None and not 0 <= ttl <= LONGEST_TTL:
             raise UsageError(f"ttl={ttl!r} is not allowed: give seconds, up to {LONGEST_TTL:g}.")
 

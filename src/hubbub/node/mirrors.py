@@ -18,15 +18,19 @@ from hubbub.core.bus import ALL, Cancel, Ran, Runs, Streamed, Whole, stream_topi
 from hubbub.core.streams import Copy, StreamMessage
 from hubbub.errors import StoreError
 from hubbub.node.batch import join_stream
+from hubbub.node.interest import Interest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hubbub.node.batch import Batch
     from hubbub.node.connection import Connection
     from hubbub.node.node import Node
     from hubbub.node.outbox import Outbox
 
 __all__ = ["Mirrors"]
+
+AGAIN = 0.5  # seconds to wait for a broker that is out of reach
 
 _messages = msgspec.json.Decoder(list[StreamMessage])
 
@@ -37,8 +41,10 @@ class Mirror:
     Attributes:
         peer: the node.
         copy: what it has said, None until that is known.
+        asking: whether it is asked for the whole: then something may be missing in the copy.
         held: what was told meanwhile.
         newcomers: subscribers that are to be given the whole.
+        slow: those of them that have much to read: each is waited for, once.
     """
 
     def __init__(self, channel: str, peer: str) -> None:
@@ -47,6 +53,7 @@ class Mirror:
         self.copy: Copy | None = None
         self.held: list[StreamMessage] = []
         self.newcomers: dict[Outbox, None] = {}
+        self.slow: set[Outbox] = set()
         self.asking = False
 
 
@@ -65,6 +72,7 @@ class Mirrors:
         """Know of none."""
         self._abroad: dict[str, str] = {}
         self._mirrors: dict[str, Mirror] = {}
+        self._interest = Interest(self._follow, self._unfollow, self._wants)
 
     # What this node says of its own
 
@@ -86,25 +94,24 @@ class Mirrors:
     def runs(self, peer: str, channels: Iterable[str]) -> None:
         """Learn that streams run on another node."""
         for channel in channels:
-            self._drop(channel)
             self._abroad[channel] = peer
-            found = self._node.channels.get(channel)
-            for outbox in list(found.members) if found is not None else ():
-                self._welcome_soon(channel, outbox)
+            before = self._mirrors.get(channel)
+            if self._node.channels.get(channel) is not None:
+                mirror = self._mirrors[channel] = Mirror(channel, peer)
+                mirror.copy = before and before.copy  # it may be the same stream
+                self._ask_anew(mirror)
 
     def ran(self, peer: str, channels: Iterable[str]) -> None:
         """Learn that nothing is left of them."""
         for channel in channels:
             if self._abroad.get(channel) == peer:
                 del self._abroad[channel]
+                self._fail(self._mirrors.get(channel))
                 self._drop(channel)
 
     def gone(self, peer: str) -> None:
         """End the streams of a node that is gone."""
         for channel in [channel for channel, each in self._abroad.items() if each == peer]:
-            mirror = self._mirrors.get(channel)
-            if mirror is not None and mirror.copy is not None and not mirror.copy.ended:
-                self._tell(mirror, [mirror.copy.fail()])
             self.ran(peer, [channel])
 
     def told(self, channel: str, data: bytes) -> None:
@@ -117,7 +124,7 @@ class Mirrors:
         if mirror is None:
             return
         mirror.held += messages
-        if mirror.copy is not None:
+        if mirror.copy is not None and not mirror.asking:
             self._take_held(mirror, mirror.copy)
 
     # Subscribers
@@ -156,21 +163,36 @@ class Mirrors:
             asyncio.get_running_loop().call_soon(self._welcome, mirror)
 
     def _welcome(self, mirror: Mirror) -> None:
-        if mirror.copy is None or not mirror.newcomers or self._mirrors.get(mirror.channel) is not mirror:
+        """Give newcomers the whole, if it is known, and still the latest that was heard of on this channel."""
+        if mirror.copy is None or mirror.asking or self._mirrors.get(mirror.channel, mirror) is not mirror:
             return
-        batch = join_stream(mirror.copy.whole())
-        for outbox in list(mirror.newcomers):
-            if outbox.full:
-                self._node.cluster.spawn(self._welcome_slowly(mirror, outbox))
-            else:
+        newcomers = [outbox for outbox in mirror.newcomers if outbox not in mirror.slow]
+        if newcomers:
+            batch = join_stream(mirror.copy.whole())
+            for outbox in newcomers:
                 del mirror.newcomers[outbox]
-                self._node.delivery.drain(outbox)
-                if outbox.connection.is_open:
-                    outbox.put(batch.data(outbox.transport.form))
+                self._put(mirror, outbox, batch)
 
     async def _welcome_slowly(self, mirror: Mirror, outbox: Outbox) -> None:
-        await outbox.room()
+        try:
+            await outbox.room()
+        finally:
+            mirror.slow.discard(outbox)
         self._welcome(mirror)
+
+    def _put(self, mirror: Mirror, outbox: Outbox, batch: Batch) -> None:
+        """Send to a subscriber; one that has much to read is given the whole later."""
+        found = self._node.channels.get(mirror.channel)
+        if found is None or outbox not in found.members:
+            return  # it left when the stream was over
+        if outbox.full:
+            mirror.newcomers[outbox] = None
+            mirror.slow.add(outbox)
+            self._node.cluster.spawn(self._welcome_slowly(mirror, outbox))
+            return
+        self._node.delivery.drain(outbox)
+        if outbox.connection.is_open:
+            outbox.put(batch.data(outbox.transport.form))
 
     def _take_held(self, mirror: Mirror, copy: Copy) -> None:
         held, mirror.held = mirror.held, []
@@ -179,26 +201,27 @@ class Mirrors:
             if copy.take(message):
                 fresh.append(message)
             elif not copy.knows(message):
-                mirror.copy = None
-                self._ask(mirror)
-                break
-        if fresh and mirror.copy is not None:
+                self._ask_anew(mirror)
+                return
+        if fresh:
             self._tell(mirror, fresh)
-        elif mirror.copy is None:
-            found = self._node.channels.get(mirror.channel)
-            mirror.newcomers |= dict.fromkeys(found.members if found is not None else ())
 
     def _tell(self, mirror: Mirror, messages: list[StreamMessage]) -> None:
-        found = self._node.channels.get(mirror.channel)
         batch = join_stream(messages)
-        for outbox in [] if found is None else [each for each in found.members if each not in mirror.newcomers]:
-            if outbox.full:
-                mirror.newcomers[outbox] = None
-                self._node.cluster.spawn(self._welcome_slowly(mirror, outbox))
-            else:
-                self._node.delivery.drain(outbox)
-                if outbox.connection.is_open:
-                    outbox.put(batch.data(outbox.transport.form))
+        for outbox in [each for each in self._members(mirror) if each not in mirror.newcomers]:
+            self._put(mirror, outbox, batch)
+
+    def _fail(self, mirror: Mirror | None) -> None:
+        """Let a stream end of which nothing more will come."""
+        if mirror is not None and mirror.copy is not None and not mirror.copy.ended:
+            self._tell(mirror, [mirror.copy.fail()])
+            mirror.asking = False
+            self._welcome(mirror)
+
+    def _ask_anew(self, mirror: Mirror) -> None:
+        """Ask for the whole on behalf of all subscribers: what they have may be out of date."""
+        mirror.newcomers |= dict.fromkeys(self._members(mirror))
+        self._ask(mirror)
 
     def _ask(self, mirror: Mirror) -> None:
         if not mirror.asking:
@@ -206,27 +229,40 @@ class Mirrors:
             self._node.cluster.spawn(self._fetch(mirror))
 
     async def _fetch(self, mirror: Mirror) -> None:
-        """Follow a stream and ask for the whole of it."""
-        node, channel = self._node, mirror.channel
-        try:
-            await node.broker.follow(stream_topic(channel))
-            [whole] = await node.cluster.ask(Whole(channel), only=mirror.peer) or [None]
-        except StoreError:
-            whole = None
-        mirror.asking = False
+        """Follow a stream and ask for the whole of it, until its node answers or is gone."""
+        cluster, channel = self._node.cluster, mirror.channel
+        answers: list[bytes | None] = []
+        while not answers and self._mirrors.get(channel) is mirror and mirror.peer in cluster.peers:
+            mirror.held.clear()  # the whole will contain it
+            try:
+                await self._interest.begin(channel)
+                answers = await cluster.ask(Whole(channel), only=mirror.peer)
+            except StoreError:
+                await asyncio.sleep(AGAIN)
         if self._mirrors.get(channel) is not mirror:
             return
+        whole = answers[0] if answers else None
         if whole is None:
             self.ran(mirror.peer, [channel])  # it is over, or its node will say that it is there
             return
+        mirror.asking = False
         mirror.copy = Copy(_messages.decode(whole))
         self._take_held(mirror, mirror.copy)
         self._welcome(mirror)
 
+    def _members(self, mirror: Mirror) -> list[Outbox]:
+        found = self._node.channels.get(mirror.channel)
+        return [] if found is None else list(found.members)
+
     def _drop(self, channel: str) -> None:
         if self._mirrors.pop(channel, None) is not None:
-            self._node.cluster.spawn(self._unfollow(channel))
+            self._node.cluster.spawn(self._interest.end(channel))
+
+    def _wants(self, channel: str) -> bool:
+        return channel in self._mirrors
+
+    async def _follow(self, channel: str) -> None:
+        await self._node.broker.follow(stream_topic(channel))
 
     async def _unfollow(self, channel: str) -> None:
-        if channel not in self._mirrors:
-            await self._node.broker.unfollow(stream_topic(channel))
+        await self._node.broker.unfollow(stream_topic(channel))

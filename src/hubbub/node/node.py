@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from contextlib import suppress
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from hubbub.node.connection import Connection
     from hubbub.node.database import Database
     from hubbub.node.outbox import Outbox
+    from hubbub.node.relay import Relay
 
 __all__ = ["Node"]
 
@@ -77,11 +79,14 @@ class Node:
         self.inbox = Inbox(self, databases["inbox"], per_device)
         self.undelivered = Undelivered(self, databases["inbox"])
         self.archiver = Archiver(self, databases["archive"])
+        self.relay: Relay | None = None
         # How often we look at the clock; a loop held longer than this shows in `lag`.
         self.width = min(0.25, timeouts.ping, timeouts.pong, timeouts.close, timeouts.handler)
         self.dispatcher = Dispatcher(self)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: int | None = None
+        self.pid = 0
+        self.guest = False
         self.ready = False
         self.closing = False
         self.draining = False
@@ -114,6 +119,8 @@ class Node:
         self.mirrors.reset()
         self.undelivered.reset()
         self.archiver.reset()
+        if self.relay is not None:
+            self.relay.reset()
         self.ready = False
         self._opening: asyncio.Future[None] | None = None
         self._open: set[Connection] = set()
@@ -142,9 +149,30 @@ class Node:
             self.gate.revocations.forget()
         self.loop = loop
         self.thread = threading.get_ident()
+        self.pid = os.getpid()
         self.closing = self.draining = self.stopped = False
         self._empty = asyncio.Event()  # one for this loop
         self._schedule()
+
+    def forked(self, broker: Broker) -> list[object]:
+        """Begin anew in a fork of the process where this node lives.
+
+        Args:
+            broker: one for this process.
+
+        Returns:
+            What the other process goes on with; to collect it here would close it.
+        """
+        parts = [self, *vars(self).values(), *self.databases.values()]
+        left: list[object] = [dict(vars(part)) for part in parts if hasattr(part, "__dict__")]
+        self.broker = broker
+        broker.listen(self.publishing)
+        self._begin()
+        for database in set(self.databases.values()):
+            database.forget()
+        self.gate.revocations.forget()
+        self.loop = self.thread = self._timer = None
+        return left
 
     async def open(self) -> None:
         """Open the databases; one that nobody chose and that does not exist is created with the first thing to keep.
@@ -165,15 +193,17 @@ class Node:
         await self.broker.open(self.subscriptions.namespaces)
         await self.cluster.open()
         await self.gate.revocations.ready()
+        if self.relay is not None and not self.guest:
+            await self.relay.open()
         self.ready = True
 
     async def drain(self, seconds: float) -> None:
         """Take no new connections, and send those there are to the other nodes, all within this time."""
-        if self.loop is None or self.draining or self.closing:
+        if self.loop is None or self.closing:
             return
-        self.draining = True
-        deadline = self.loop.time() + seconds
-        await Drain(self, seconds).run(list(self.registry))
+        deadline, first, self.draining = self.loop.time() + seconds, not self.draining, True
+        if first:
+            await Drain(self, seconds).run(list(self.registry))
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._all_gone()
@@ -203,6 +233,8 @@ class Node:
         await self.dispatcher.workers.stop(max(deadline, loop.time() + LAST_HOOKS))
         if self._timer is not None:
             self._timer.cancel()
+        if self.relay is not None:
+            await self.relay.stop()
         # Before the databases go: who sends from now on would open them again.
         self.loop = self.thread = self._timer = None
         self.stopped = True
@@ -244,8 +276,11 @@ class Node:
         self.expiry.beat(now, time.time())
         self.dispatcher.workers.expire(now, self.timeouts.handler)
         self.inbox.beat()
-        self.undelivered.beat(now)
-        self.archiver.beat(now)
+        if not self.guest:  # a process that serves nobody leaves this to those that do
+            self.undelivered.beat(now)
+            self.archiver.beat(now)
+            if self.relay is not None:
+                self.relay.beat()
         self.subscriptions.beat(now)
         self.presence.beat(now)
         self.cluster.beat(now)

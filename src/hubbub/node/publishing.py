@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hubbub.core.envelope import encode_payload
+from hubbub.core.labels import check_key, check_tags
 from hubbub.core.recovery import Position, Publication
-from hubbub.errors import CloseCode, UsageError
+from hubbub.errors import CloseCode
 from hubbub.node.replay import message_text
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ __all__ = ["Listener", "Publishing"]
 
 logger = logging.getLogger("hubbub.publishing")
 
-LONGEST_KEY = 255
-MOST_TAGS = 16
 Listener = Callable[[str, Any], Any]
 
 
@@ -67,9 +66,9 @@ class Publishing:
             StoreError: it is not remembered for sure.
         """
         body = bytes(data) if isinstance(data, msgspec.Raw) else encode_payload(data)
-        idempotency = None if key is None else f"{publisher}\n{_check_key(key)}"
+        idempotency = None if key is None else f"{publisher}\n{check_key(key)}"
         if tags is not None:
-            _check_tags(tags)
+            check_tags(tags)
         return await self._node.broker.publish(
             namespace,
             channel,
@@ -121,15 +120,3 @@ class Publishing:
 def _latest_of(publication: Publication) -> Key:
     tag = None if publication.tags is None else publication.tags.get("key")
     return (None, publication.event) if tag is None else (tag, None)
-
-
-def _check_key(key: str) -> str:
-    if not (key.isprintable() and 0 < len(key.encode("utf-8", "replace")) <= LONGEST_KEY):
-        raise UsageError(f"A key has 1 to {LONGEST_KEY} bytes, all of them printable.")
-    return key
-
-
-def _check_tags(tags: Mapping[str, str]) -> None:
-    texts = [*tags, *tags.values()]
-    if len(tags) > MOST_TAGS or any(len(text) > LONGEST_KEY for text in texts):
-        raise UsageError(f"Tags are at most {MOST_TAGS} short texts, by name.")

@@ -44,6 +44,11 @@ class Secret:
         elif settings.deploy_env != "production":
             self._path = settings.hubbub_data_dir / FILE
 
+    @property
+    def file(self) -> Path | None:
+        """Where it is kept for development; None where somebody gave one, or none may be made."""
+        return self._path
+
     def find(self) -> bytes | None:
         """The secret, if there is one by now; `hubbub token` may have made it a moment ago.
 

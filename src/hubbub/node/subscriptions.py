@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextvars import Context
 from dataclasses import replace
 from time import monotonic
@@ -32,6 +32,8 @@ logger = logging.getLogger("hubbub.subscriptions")
 
 PAGE = 300
 """Publications of one recovery or history page, at most."""
+AGAIN = 1.0
+"""Seconds until the broker is asked again for channels that it did not give."""
 TRIES = 3
 """How often the app is asked about one subscription whose rights change meanwhile."""
 
@@ -58,6 +60,8 @@ class Subscriptions:
         self._leases: Wheel[tuple[str, str]] = Wheel(1.0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._rechecked = 0
+        self._deaf: set[str] = set()  # channels with subscribers of which we could not be told
+        self._again = 0.0
 
     # Asking
 
@@ -269,7 +273,7 @@ class Subscriptions:
         if first:
             hooks.tell("occupied", channel)
             if self._node.broker.shared and channel not in self._interest:
-                self._spawn(self._interest.begin(channel))
+                self._spawn(self._listen(channel))
         if "subscribe" in hooks:
             hooks.run("subscribe", connection, channel)
 
@@ -297,6 +301,8 @@ class Subscriptions:
     async def restore(self, connection: Connection, places: Iterable[Place]) -> None:
         """Subscribe a client again where it was on another node, if it still may, and tell it."""
         for channel, since in places:
+            if connection.state is not ConnectionState.OPEN:
+                return
             try:
                 answer = await self.subscribe(connection, channel, since)
             except RequestError as error:
@@ -319,6 +325,11 @@ class Subscriptions:
     def beat(self, now: float) -> None:
         """Ask again about subscribers whose lease has ended, `now` in monotonic seconds."""
         self.replays.forget()
+        if self._deaf and now >= self._again:
+            self._again = now + AGAIN
+            deaf, self._deaf = self._deaf, set()
+            for channel in filter(self._wants, deaf):
+                self._spawn(self._listen(channel))
         for connection_id, channel in self._leases.turn(now):
             connection = self._node.registry.get(connection_id)
             if connection is not None and self.has(connection, channel):
@@ -374,6 +385,12 @@ class Subscriptions:
         if self._node.broker.shared:
             await self._interest.begin(channel)
 
+    async def _listen(self, channel: str) -> None:
+        """Be told of a channel that has subscribers already, as soon as the broker can be reached."""
+        self._deaf.add(channel)
+        await self._interest.begin(channel)
+        self._deaf.discard(channel)
+
     def _lose_interest(self, channel: str) -> None:
         if self._node.broker.shared and not self._wants(channel):
             self._spawn(self._interest.end(channel))
@@ -394,10 +411,17 @@ class Subscriptions:
         if not self._waiting[connection]:
             del self._waiting[connection]
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work, context=Context())
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._quietly(work), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something by the side; a broker that is out of reach is logged."""
+        try:
+            await work
+        except StoreError as error:
+            logger.warning("%s", error)
 
 
 def _reaches_head(past: Past) -> bool:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hubbub.errors import CloseCode, UsageError
 
 if TYPE_CHECKING:
+    from hubbub.core.recovery import Past, Position
+    from hubbub.node.connected import Connected
     from hubbub.node.connection import Connection
     from hubbub.node.hub import Hub
+    from hubbub.node.presence import Present
     from hubbub.node.receipt import Receipt
 
 __all__ = ["Sync"]
@@ -31,9 +34,9 @@ class Sync:
         self._hub = hub
         self._timeout = timeout
 
-    def publish(self, channel: str, event: str | None, data: Any = None) -> Receipt:
+    def publish(self, channel: str, event: str | None, data: Any = None, **options: Any) -> Receipt:
         """See `Hub.publish`."""
-        return self._run(self._hub.publish(channel, event, data))
+        return self._run(self._hub.publish(channel, event, data, **options))
 
     def broadcast(self, type: str, payload: Any = None, exclude: Connection | str | None = None) -> Receipt:
         """See `Hub.broadcast`."""
@@ -63,6 +66,38 @@ class Sync:
         """See `Hub.disconnect_user`."""
         return self._run(self._hub.disconnect_user(user_id, code, reason))
 
+    def subscribe(self, who: Connection | str, channel: str) -> int:
+        """See `Hub.subscribe`."""
+        return self._run(self._hub.subscribe(who, channel))
+
+    def unsubscribe(self, who: Connection | str, channel: str) -> int:
+        """See `Hub.unsubscribe`."""
+        return self._run(self._hub.unsubscribe(who, channel))
+
+    def recheck(self, *, channel: str | None = None, user_id: str | None = None) -> None:
+        """See `Hub.recheck`."""
+        self._run(self._hub.recheck(channel=channel, user_id=user_id))
+
+    def presence(self, channel: str) -> list[Present]:
+        """See `Hub.presence`."""
+        return self._run(self._hub.presence(channel))
+
+    def history(self, channel: str, since: Position | None = None, limit: int = 100) -> Past:
+        """See `Hub.history`."""
+        return self._run(self._hub.history(channel, since, limit))
+
+    def is_user_connected(self, user_id: str) -> bool:
+        """See `Hub.is_user_connected`."""
+        return self._run(self._hub.is_user_connected(user_id))
+
+    def user_connection_count(self, user_id: str) -> int:
+        """See `Hub.user_connection_count`."""
+        return self._run(self._hub.user_connection_count(user_id))
+
+    def user_connections(self, user_id: str) -> list[Connected]:
+        """See `Hub.user_connections`."""
+        return self._run(self._hub.user_connections(user_id))
+
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Run a plain function in the hub's thread, for what belongs there: `hub.sync.call(conn.close, 4500)`."""
 
@@ -77,4 +112,11 @@ class Sync:
             work.close()
             way = "the hub has not started" if loop is None else "in the hub's own loop write `await hub....` instead"
             raise UsageError(f"hub.sync works from other threads: {way}.")
-        return asyncio.run_coroutine_threadsafe(work, loop).result(self._timeout)
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return future.result(self._timeout)
+        except TimeoutError:
+            if future.done():
+                raise
+            future.cancel()
+            raise TimeoutError(f"The hub did not do this within {self._timeout:g} s: it may be done or not.") from None

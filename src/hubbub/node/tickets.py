@@ -11,7 +11,7 @@ from typing import Any
 from hubbub.core.credentials import LONGEST
 from hubbub.core.identity import Identity, Place, check_user_id
 from hubbub.core.recovery import Position
-from hubbub.errors import UsageError
+from hubbub.errors import CloseCode, UsageError
 from hubbub.node.secret import SHORTEST, Secret
 from hubbub.node.tokens import is_time, refused, sign, verify
 
@@ -101,9 +101,12 @@ class Tickets:
         claims = found.claims
         if claims["aud"] != TYPE or "jti" not in claims:  # of several audiences none is ours
             raise refused("The ticket is not valid here.")
-        left = (found.expires_at or 0.0) + LEEWAY - time.time()
+        until, now = claims.get("until"), time.time()
+        if until is not None and until <= now:
+            raise refused("The sign-in that this ticket is for has expired.", CloseCode.TOKEN_EXPIRED)
+        left = (found.expires_at or 0.0) + 2 * LEEWAY - now  # the clock of another node may be behind
         if not await self._claim(f"ticket:{claims['jti']}", secrets.token_urlsafe(6), max(left, 1.0)):
             raise refused("The ticket was used before.")
         kept = {"jti": claims["jti"], "iat": claims["iat"], **claims.get("claims", {})}
         resume = tuple((channel, Position(*since) if since else None) for channel, *since in claims.get("resume", ()))
-        return Identity(found.user_id, claims.get("until"), kept, claims.get("device", ""), resume)
+        return Identity(found.user_id, until, kept, claims.get("device", ""), resume)

@@ -13,8 +13,9 @@ from hubbub.core.forms import TEXTS, Form
 from hubbub.core.frames import cut_reason
 from hubbub.errors import CloseCode, HubbubError, RequestError
 from hubbub.node.connection import Connection
+from hubbub.servers.api import Api
 from hubbub.servers.flushes import Flushes
-from hubbub.servers.pages import pages, serve_page
+from hubbub.servers.pages import local_path, pages, serve_page
 from hubbub.servers.redaction import hide_credentials
 from hubbub.servers.takeover import takeover_of
 
@@ -32,10 +33,11 @@ SUBPROTOCOL = "hubbub.v1"
 
 
 class Endpoint:
-    """The hub at its path: WebSockets, and the test page below it."""
+    """The hub at its path: WebSockets, and below it the test page and the HTTP API."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._api = Api(hub)
         self._flushes = Flushes(hub.node.dispatcher.workers)
         hide_credentials()
 
@@ -44,8 +46,17 @@ class Endpoint:
         _start(self._hub)
         if scope["type"] == "websocket":
             await self._connect(scope, receive, send)
+        elif self._api.serves(scope):
+            await self._api(scope, receive, send)
         else:
             await serve_page(self._hub, scope, send)
+
+    def serves(self, scope: Scope) -> bool:
+        """Whether a scope is for the hub, and not for the app behind it."""
+        path = local_path(scope)
+        return path == self._hub.path or (
+            scope["type"] == "http" and (path in pages(self._hub.path) or self._api.serves(scope))
+        )
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Accept one client; give the socket to the native server's transport, or stay and serve it here."""
@@ -60,7 +71,7 @@ class Endpoint:
         if SUBPROTOCOL in scope.get("subprotocols", ()):
             accept["subprotocol"] = SUBPROTOCOL
         try:
-            if not hub.node.closing:  # then there is nobody to ask, and a goodbye for all
+            if not (hub.node.closing or hub.node.draining):  # then there is a goodbye for all: it costs no ticket
                 connection.identity = await hub.node.gate.admit(handshake)
         except RequestError as error:
             # Accepted all the same: a browser shows its page no HTTP status, but the code of a close.
@@ -98,15 +109,10 @@ class Door:
             await self._lifespan(scope, receive, send)
             return
         _start(self.hub)
-        if self._is_ours(scope):
+        if self._endpoint.serves(scope):
             await self._endpoint(scope, receive, send)
         else:
             await self.app(scope, receive, send)
-
-    def _is_ours(self, scope: Scope) -> bool:
-        path, root = scope["path"], scope.get("root_path", "")
-        path = path[len(root) :] if root and path.startswith(root) else path
-        return path == self.hub.path or (scope["type"] == "http" and path in pages(self.hub.path))
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the hub inside the app's lifespan: after its startup, until before its shutdown."""

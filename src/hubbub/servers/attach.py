@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from hubbub.errors import UsageError
+from hubbub.servers.api import api_path, api_paths
 from hubbub.servers.asgi import Endpoint
 from hubbub.servers.pages import pages
 
@@ -40,6 +41,8 @@ def _attach_to_starlette(hub: Hub, app: Any) -> None:
     endpoint, router = Endpoint(hub), app.router
     routes: list[Any] = [WebSocketRoute(hub.path, endpoint, name="hubbub")]
     routes += [Route(path, endpoint, methods=["GET"], include_in_schema=False) for path in (hub.path, *pages(hub.path))]
+    if place := api_path(hub):
+        routes += [Route(path, endpoint, include_in_schema=False) for path in (place, place + "/{name:path}")]
     router.routes[:0] = routes
     of_the_app = router.lifespan_context
 
@@ -72,7 +75,7 @@ def _attach_to_litestar(hub: Hub, app: Any) -> None:
         finally:
             await hub.shutdown()
 
-    app.register(asgi([hub.path, *pages(hub.path)], copy_scope=True)(serve))
+    app.register(asgi([hub.path, *pages(hub.path), *api_paths(hub)], copy_scope=True)(serve))
     app.on_startup.append(start)
     # Its `on_shutdown` is too late: by then what the app's own managers opened is closed, and handlers still run.
     app._lifespan_managers.append(lifespan)

@@ -12,7 +12,7 @@ from hubbub.servers.health import HEALTH, health
 if TYPE_CHECKING:
     from hubbub.node.hub import Hub
 
-__all__ = ["pages", "serve_page"]
+__all__ = ["local_path", "pages", "serve_page"]
 
 FILES = {
     "client": ("client.html", b"text/html; charset=utf-8"),
@@ -29,6 +29,13 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 def pages(path: str) -> frozenset[str]:
     """The URL paths below the hub's."""
     return frozenset(f"{path.rstrip('/')}/{name}" for name in (*FILES, *HEALTH))
+
+
+def local_path(scope: Mapping[str, Any]) -> str:
+    """The path of a request, below where the app is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root) else path
 
 
 async def serve_page(hub: Hub, scope: Mapping[str, Any], send: Send) -> None:

@@ -99,6 +99,11 @@ class Server(uvicorn.Server):
         self._told = -TELL_AGAIN
         self._stop: asyncio.Task[None]
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app, then listen; TLS gets less time to begin and to end than usual (60 and 30 s)."""
         loop = asyncio.get_running_loop()
