@@ -60,15 +60,6 @@ class UnsteadyBroker(MemoryBroker):
         """Pass on that something may be lost."""
         self._listener.resumed()
 
-    def broken(self, channel: str) -> None:
-        """Nothing breaks here."""
-
-    def told(self, topic: str, data: bytes) -> None:
-        """Nobody else is there."""
-
-    def resumed(self) -> None:
-        """It is always there."""
-
     def pass_on(self, channel: str, publication: Publication) -> None:
         """Pass a publication on to the node."""
         self._listener.published(channel, publication)
