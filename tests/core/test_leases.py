@@ -254,3 +254,13 @@ def test_when_all_have_left_nobody_is_anywhere(steps: list[Any]) -> None:
         cluster.turn(0)
     cluster.check()
     assert all(not len(node.rosters) for node in cluster.nodes)
+
+
+def test_a_node_of_which_nothing_but_its_life_was_heard_is_missed_too() -> None:
+    mine = Leases("a", TTL)
+    assert not mine.heard("b", 3, 0.0)
+    assert not mine.heard("b", 3, 1.0)
+    assert mine.expire(1.0 + TTL) == ["b"]
+    assert not mine.heard("b", 0, 100.0)
+    assert mine.apply_delta(delta(1, ANN), 100.0)
+    assert users(mine) == {"ann"}

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hubbub.core import tails
 from hubbub.core.recovery import Past, Position, Publication
 from hubbub.core.tails import Tail
 
@@ -118,3 +119,40 @@ def test_a_tail_forgets_as_the_channel_does() -> None:
     assert mine.past(Position(6, "e"), 100, 1000) is None
     assert mine.past(Position(9, "e"), 100, 1000) is not None
     assert mine.past(Position(9, "e"), 100, 1000 + 60_000) is None
+
+
+STEPS = st.lists(st.sampled_from(["heard", "heard", "lost", "read", "answered"]), max_size=120)
+
+
+@given(STEPS, st.integers(1, 4), st.integers(1, 5))
+def test_whatever_is_lost_however_little_may_wait_the_end_is_reached(steps: list[str], most: int, page: int) -> None:
+    """A node that heals as brokers do: it reads page by page while there is a gap, and more is heard meanwhile."""
+    history: list[Publication] = []
+    mine, passed = tail(size=1000), list[Publication]()
+    asked: Past | None = None
+
+    def read() -> Past:
+        found = [each for each in history if each.offset > mine.head.offset][:page]
+        return Past(found, Position(history[-1].offset if history else 0, "e"), True)
+
+    def answered(past: Past) -> None:
+        passed.extend(mine.heal(past) or [])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tails, "MOST_WAITING", most)
+        for step in [*steps, "heard"]:
+            if step in ("heard", "lost"):
+                last = history[-1].offset if history else 0
+                history.append(Publication(last + 3, last, 1000, None, b"1"))
+                if step == "heard" and mine.take(history[-1]):
+                    passed.append(history[-1])
+            elif step == "read" and mine.gap:
+                asked = read()
+            elif step == "answered" and asked is not None:
+                answered(asked)
+                asked = None
+            assert len(mine.waiting) <= most
+        while mine.gap:
+            answered(read())
+
+    assert passed == history

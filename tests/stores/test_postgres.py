@@ -12,7 +12,7 @@ import pytest
 from hubbub.core.inbox import Ack, Draft
 from hubbub.core.records import Record
 from hubbub.errors import ConfigError, StorageFull, StoreError, StoreUnavailable
-from hubbub.stores import postgres
+from hubbub.stores import dsn, postgres
 from hubbub.stores.postgres import PostgresStore
 from services.postgres import Postgres
 
@@ -230,6 +230,7 @@ async def test_an_inbox_that_somebody_holds_is_not_waited_for_long(
 ) -> None:
     await put(store)
     monkeypatch.setattr(postgres, "PATIENCE", 0.3)
+    monkeypatch.setattr(dsn, "PATIENCE", 0.3)
     await store.close()
     await store.open()
     async with other.transaction():

@@ -47,8 +47,9 @@ class Tail:
         if publication.offset <= self.head.offset:
             return False
         if self.waiting or publication.previous > self.head.offset:
-            if len(self.waiting) < MOST_WAITING:  # the history has the others
-                self.waiting.append(publication)
+            if len(self.waiting) >= MOST_WAITING:
+                self.waiting.pop()  # the history has it; that the latest waits shows that more is missing
+            self.waiting.append(publication)
             return False
         self._pass(publication)
         return True

@@ -40,10 +40,10 @@ class Migration:
         return [statement for part in self.sql.split(";\n") if (statement := part.strip())]
 
 
-def find_migrations(dialect: str) -> list[Migration]:
-    """All migrations of a dialect, `sqlite` or `postgres`, in order."""
+def find_migrations(dialect: str, package: str = "hubbub.stores") -> list[Migration]:
+    """All migrations of a dialect, `sqlite` or `postgres`, in order; of the tables of a package."""
     found = []
-    for file in files("hubbub.stores").joinpath("sql", dialect).iterdir():
+    for file in files(package).joinpath("sql", dialect).iterdir():
         stem, _, suffix = file.name.rpartition(".")
         if suffix == "sql":
             number, _, name = stem.partition("_")

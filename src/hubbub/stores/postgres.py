@@ -10,29 +10,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import asyncpg
 
 from hubbub.core.inbox import FORGET_DEVICE, FORGET_KEY, MOST_DEVICES, Ack, Draft, Entry, Page, Standing, Stored, full
 from hubbub.core.records import Journal, Kept, Record, Revocation
-from hubbub.errors import ConfigError, StorageFull, StoreError, StoreUnavailable
+from hubbub.errors import StorageFull, StoreError, StoreUnavailable
 from hubbub.stores import windows
 from hubbub.stores.batch import Batch
+from hubbub.stores.dsn import DSN, LOST, PATIENCE, reason, refuse
 from hubbub.stores.migrations import find_migrations, find_pending
 
 __all__ = ["PostgresStore"]
 
 CONNECTIONS = 8
-PATIENCE = 5.0
-"""Seconds for a connection, and for each statement."""
 MIGRATION = 60.0
 """Seconds for each migration, another process's included."""
 TRIES = 10
@@ -41,17 +37,12 @@ LARGEST = (1 << 63) - 1
 LOCK = 0x68756262
 """The advisory lock of migrations: "hubb"."""
 
-URL = re.compile(
-    r"postgres(?:ql)?://(?:[^@/?#]*@)?(?P<hosts>[\w.%\-]*(?::\d+)?(?:,[\w.%\-]+(?::\d+)?)*|\[[\da-fA-F:]+\](?::\d+)?)"
-    r"(?:/(?P<database>[^@/?#]*))?(?:\?(?P<options>[^@#]*))?"
-)
 T = TypeVar("T")
 Connection = Any  # asyncpg's pool gives a proxy of its Connection
 
 ROLLED_BACK = (asyncpg.TransactionRollbackError, asyncpg.UniqueViolationError)
 # Ours, not the server's: what was given does not fit the statement.
 MISTAKES = (asyncpg.DataError, ValueError)
-LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 class PostgresStore:
@@ -65,16 +56,9 @@ class PostgresStore:
     exists = True
 
     def __init__(self, url: str) -> None:
-        found = URL.fullmatch(url)
-        if found is None:
-            raise ConfigError(
-                "The URL of PostgreSQL is not well formed: give postgresql://user:password@host:port/database, "
-                "and write @ : / ? # % in the password as %40 %3A %2F %3F %23 %25."
-            )
-        self.place = f"PostgreSQL at {_address(found)}"
+        self.place, self._url, self._cached = DSN.read(url)
         self.migrated = (0, 0)
         """The version of the tables before and after `open`."""
-        self._url, self._cached = _without_cache_size(url)
         self._pool: asyncpg.Pool[Any] | None = None
 
     async def open(self) -> None:
@@ -92,7 +76,7 @@ class PostgresStore:
             self.migrated = await self._write(lambda db: _migrate(db, self.place))
         except (StoreUnavailable, *LOST) as error:
             await self.close()
-            raise _refuse(self.place, error) from error
+            raise refuse(self.place, error) from error
         except BaseException:
             await self.close()
             raise
@@ -105,6 +89,17 @@ class PostgresStore:
                 await asyncio.wait_for(pool.close(), PATIENCE)
             except LOST:
                 pool.terminate()
+
+    async def pending(self) -> int:
+        """How many migrations `open` would do, by a connection of its own."""
+        options = {"timeout": PATIENCE, "command_timeout": PATIENCE, "statement_cache_size": self._cached}
+        try:
+            async with asyncpg.create_pool(self._url, min_size=0, max_size=1, **options) as pool:
+                there = await pool.fetchval("SELECT to_regclass('hubbub_migrations')")
+                applied = await pool.fetch("SELECT version, checksum FROM hubbub_migrations") if there else ()
+        except LOST as error:
+            raise refuse(self.place, error) from error
+        return len(find_pending(find_migrations("postgres"), dict(applied), self.place))
 
     async def append(self, drafts: Sequence[Draft], cap: int) -> list[Stored]:
         """Put messages into inboxes: one transaction for all."""
@@ -217,7 +212,7 @@ class PostgresStore:
         except asyncpg.DiskFullError as error:
             raise StorageFull(f"{self.place} has no room left: free some on the server's disk.") from error
         except LOST as error:
-            raise StoreUnavailable(f"{self.place} failed: {_reason(error)}.") from error
+            raise StoreUnavailable(f"{self.place} failed: {reason(error)}.") from error
 
 
 async def _keep(connection: Connection) -> None:
@@ -331,42 +326,6 @@ async def _sweep(statement: str, now: int, db: Connection) -> None:
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[Any]:
     """Rows as the arrays that `unnest` takes."""
     return [[row[column] for row in rows] for column in range(width)]
-
-
-def _address(found: re.Match[str]) -> str:
-    """Hosts, ports and database of a URL, and nothing else of it."""
-    options = dict(part.partition("=")[::2] for part in (found["options"] or "").split("&"))
-    hosts = found["hosts"] or unquote(options.get("host", "")) or "localhost"
-    listed = (host if re.search(r":\d+$", host) else f"{host}:5432" for host in hosts.split(","))
-    database = unquote(found["database"] or options.get("dbname") or options.get("database") or "")
-    return ",".join(listed) + (f"/{database}" if database else "")
-
-
-def _without_cache_size(url: str) -> tuple[str, int]:
-    """The URL without the option that is asyncpg's and not the server's, and that option."""
-    size = re.search(r"(?<=[?&])statement_cache_size=(\d+)(?:&|$)", url)
-    return (url, 100) if size is None else ((url[: size.start()] + url[size.end() :]).rstrip("?&"), int(size[1]))
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer in {PATIENCE:g} s"
-    if isinstance(error, ConnectionError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-
-
-def _refuse(place: str, error: Exception) -> StoreError:
-    """What is wrong at the start, and what to do."""
-    match error.__cause__ or error:
-        case asyncpg.InvalidAuthorizationSpecificationError():
-            return StoreError(f"{place} refuses the user or the password: check them in the URL.")
-        case asyncpg.InvalidCatalogNameError():
-            return StoreError(f"{place} is not there: create the database, or check its name in the URL.")
-        case asyncpg.InsufficientPrivilegeError() as cause:
-            return StoreError(f"{place} does not let this user make tables: {_reason(cause)}.")
-        case cause:
-            return StoreUnavailable(f"{place} cannot be reached: {_reason(cause)}. Start it, or check the URL.")
 
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on"

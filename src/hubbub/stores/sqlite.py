@@ -16,7 +16,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,6 +85,11 @@ class SqliteStore:
         """End both threads, after what they are doing."""
         await self._reader.close()
         await self._writer.close()
+
+    async def pending(self) -> int:
+        """How many migrations `open` would do; a file that is not there needs all."""
+        migrations = find_migrations("sqlite")
+        return len(find_pending(migrations, await asyncio.to_thread(_applied, self._path, self.place), self.place))
 
     async def append(self, drafts: Sequence[Draft], cap: int) -> list[Stored]:
         """Put messages into inboxes: one transaction for all."""
@@ -316,6 +321,18 @@ def _migrate(db: Database, place: str) -> tuple[int, int]:
         row = (migration.version, migration.name, migration.checksum)
         db.execute("INSERT INTO hubbub_migrations VALUES (?, ?, ?)", row)
     return max(applied, default=0), migrations[-1].version
+
+
+def _applied(path: Path, place: str) -> dict[int, str]:
+    """The checksums of the migrations a file has, by version; it is only read."""
+    if not path.exists():
+        return {}
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY)) as db:
+            there = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'hubbub_migrations'").fetchone()
+            return dict(db.execute("SELECT version, checksum FROM hubbub_migrations").fetchall()) if there else {}
+    except sqlite3.Error as error:
+        raise _refuse(place, error) from error
 
 
 def _transact(db: Database, work: Callable[[Database], T]) -> T:

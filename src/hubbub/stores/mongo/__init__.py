@@ -95,6 +95,15 @@ class MongoStore:
             if client is not None:
                 await client.close()
 
+    async def pending(self) -> int:
+        """One where the documents are of an older version; by a connection of its own."""
+        other = MongoStore(self._url)
+        other._meta = other._connect()["hubbub_meta"]
+        try:
+            return int(await other._run(other._version()) < VERSION)
+        finally:
+            await other.close()
+
     async def append(self, drafts: Sequence[Draft], cap: int) -> list[Stored]:
         """Put messages into inboxes, in this order, and behind those whose callers were cancelled meanwhile."""
         users = {draft.user_id for draft in drafts}
@@ -199,18 +208,23 @@ class MongoStore:
 
     async def _prepare(self) -> None:
         """Indexes are all the migration there is; making them again does no harm."""
-        found = await self._meta.find_one({"_id": "schema"})
-        self.migrated = (found["version"] if found else 0, VERSION)
-        if found and found["version"] > VERSION:
-            raise StoreError(
-                f"{self.place} was brought up to version {found['version']} by a newer Hubbub, and this one knows only"
-                f" {VERSION}. Update Hubbub."
-            )
+        self.migrated = (await self._version(), VERSION)
         await self._inbox.prepare()
         await self._archive.prepare()
         await self._journal.prepare()
         await self._revocations.create_indexes([IndexModel("until")])
         await self._meta.update_one({"_id": "schema"}, {"$max": {"version": VERSION}}, upsert=True)
+
+    async def _version(self) -> int:
+        """Of which version the documents are; 0 where there are none."""
+        found = await self._meta.find_one({"_id": "schema"})
+        version: int = found["version"] if found else 0
+        if version > VERSION:
+            raise StoreError(
+                f"{self.place} was brought up to version {version} by a newer Hubbub, and this one knows only"
+                f" {VERSION}. Update Hubbub."
+            )
+        return version
 
 
 def _place(url: str) -> str:
