@@ -1,4 +1,4 @@
-"""The `hubbub` command. `serve`, `check`, `connect`, `migrate`, `token`: each a function in the file of its name."""
+"""The `hubbub` command; `serve`, `doctor`, `check`, `connect`, `migrate`, `token` are each in the file of that name."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def app() -> typer.Typer:
 
     from hubbub.cli.check import check
     from hubbub.cli.connect import connect
+    from hubbub.cli.doctor import doctor
     from hubbub.cli.migrate import migrate
     from hubbub.cli.serve import serve
     from hubbub.cli.token import token
@@ -42,6 +43,6 @@ def app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (serve, check, connect, migrate, token):
+    for command in (serve, doctor, check, connect, migrate, token):
         hubbub.command()(command)
     return hubbub
