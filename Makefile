@@ -1,6 +1,6 @@
 # Names for what scripts/ does. ARGS goes through: make test ARGS="-k frames".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-multidb test check bench docs conformance consistency fuzz clean
+.PHONY: help setup demo demo-multidb test check bench docs conformance consistency fuzz soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ consistency: ## kill servers and cut links while 10,000s of messages are sent, a
 
 fuzz: ## fuzz the parsers for 10 minutes (FUZZ_SECONDS=60, FUZZ_RUNS=1000000, FUZZ_KEEP=1; ARGS="frames" for one)
 	@scripts/fuzz $(ARGS)
+
+soak: ## let 2,000 connections come and go for 10 minutes, and look for what grows (SOAK_SECONDS=3600, SOAK_SEED=1)
+	@scripts/soak
 
 clean: ## remove all that the other commands made, .venv too
 	rm -rf .venv site dist build reports .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/peers/node_modules
