@@ -216,7 +216,7 @@ async def test_who_comes_back_to_the_node_that_goes_keeps_the_ticket(pair: Pair)
     await Endpoint(here)(scope, receive, send)
 
     assert sent[0]["type"] == "websocket.accept"
-    assert await come_back(there, ticket)
+    assert await (await come_back(there, ticket)).heard("authenticated")
     await draining
 
 

@@ -99,7 +99,7 @@ class Answers:
             case Recheck(channel, user_id):
                 return await self._recheck(channel, user_id)
             case Subscribe(user_id, id, channel):
-                return sum([await node.subscriptions.give(each, channel) for each in self._meant(user_id, id)])
+                return await self._subscribe(self._meant(user_id, id), channel)
             case Unsubscribe(user_id, id, channel):
                 return sum([self._unsubscribe(each, channel) for each in self._meant(user_id, id)])
             case Put(id, text):
@@ -140,6 +140,18 @@ class Answers:
             for connection in self._meant(user_id, None):
                 await subscriptions.recheck(connection, connection.channels)
         return 0
+
+    async def _subscribe(self, connections: list[Connection], channel: str) -> int:
+        """Subscribe all that have room, then say what was wrong with the others."""
+        given, wrong = 0, None
+        for connection in connections:
+            try:
+                given += await self._node.subscriptions.give(connection, channel)
+            except RequestError as error:
+                wrong = error
+        if wrong is not None:
+            raise wrong
+        return given
 
     def _unsubscribe(self, connection: Connection, channel: str) -> bool:
         ended = self._node.subscriptions.remove(connection, channel)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from contextvars import Context
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ __all__ = ["Inbox"]
 logger = logging.getLogger("hubbub.inbox")
 
 BATCH = 256
+WOKEN = 256  # mailboxes that look at once whether there is more
 MOST_WAITING = 10_000
 STUBBORN = 0.5  # seconds for a driver that was told to stop; closing the database stops it for sure
 LONGEST_TTL = 100 * 365 * 86400.0
@@ -66,6 +68,7 @@ class Inbox:
         self._acking: dict[tuple[str, str], int] = {}  # those that are being written
         self._late: dict[tuple[str, str], int] = {}  # those that the database did not take
         self._writer: asyncio.Task[None] | None = None
+        self._to_wake: deque[str] = deque()
 
     # Connections
 
@@ -166,12 +169,19 @@ class Inbox:
     def wake(self, user_id: str | None = None) -> None:
         """Look whether another node has stored something for a user, or for any, that we were not told of."""
         if not self._database.empty:
-            found = self._mailboxes.values() if user_id is None else filter(None, [self._mailboxes.get(user_id)])
-            for mailbox in list(found):
+            self._to_wake += self._mailboxes if user_id is None else [user_id]
+            self._wake_some()
+
+    def _wake_some(self) -> None:
+        """Let a few look now and the others with the next beats: the database has other work as well."""
+        for _ in range(min(WOKEN, len(self._to_wake))):
+            mailbox = self._mailboxes.get(self._to_wake.popleft())
+            if mailbox is not None:
                 mailbox.wake()
 
     def beat(self) -> None:
         """Try again to let the database know of the acks that it did not take."""
+        self._wake_some()
         if self._late:
             late, self._late = self._late, {}
             for place, cursor in late.items():
@@ -242,11 +252,9 @@ class Inbox:
             return
         reached = [self._pass_on(draft, stored) for draft, stored in zip(drafts, results, strict=True)]
         if self._node.broker.shared:
-            others = await asyncio.gather(*map(self._tell_others, drafts, results))
-            reached = [here + there for here, there in zip(reached, others, strict=True)]
-        for (_, future), stored, connections in zip(batch, results, reached, strict=True):
-            if not future.done():
-                future.set_result(Receipt(connections, stored=True, cursor=stored.cursor))
+            self._node.cluster.spawn(self._tell_others(batch, results, reached))  # the next batch need not wait
+        else:
+            _answer(batch, results, reached)
 
     def _pass_on(self, draft: Draft, stored: Stored) -> int:
         mailbox = self._mailboxes.get(draft.user_id)
@@ -256,9 +264,16 @@ class Inbox:
             mailbox.arrived(Entry(stored.cursor, draft.type, draft.payload, draft.sent_at), stored.dropped)
         return mailbox.reached(stored.cursor)
 
-    async def _tell_others(self, draft: Draft, stored: Stored) -> int:
-        said = Said(draft.user_id, stored.cursor, stored.dropped)
-        return await self._node.cluster.tell(user_topic(draft.user_id), said)
+    async def _tell_others(self, batch: list[Sending], results: list[Stored], reached: list[int]) -> None:
+        cluster = self._node.cluster
+        try:
+            said = [
+                Said(draft.user_id, each.cursor, each.dropped) for (draft, _), each in zip(batch, results, strict=True)
+            ]
+            others = await asyncio.gather(*(cluster.tell(user_topic(each.user_id), each) for each in said))
+            reached = [here + there for here, there in zip(reached, others, strict=True)]
+        finally:
+            _answer(batch, results, reached)  # they are stored, whatever became of the word
 
     async def _forget(self, acks: dict[tuple[str, str], int]) -> None:
         database = self._database
@@ -287,6 +302,12 @@ def _fitting(entries: list[Entry], room: int) -> list[Entry]:
     """As many as fit into one message, but at least one."""
     sizes = accumulate(len(entry.payload) for entry in entries)
     return [entry for index, (entry, size) in enumerate(zip(entries, sizes, strict=True)) if size <= room or not index]
+
+
+def _answer(batch: list[Sending], results: list[Stored], reached: list[int]) -> None:
+    for (_, future), stored, connections in zip(batch, results, reached, strict=True):
+        if not future.done():
+            future.set_result(Receipt(connections, stored=True, cursor=stored.cursor))
 
 
 def _fail(batch: list[Sending], error: Exception) -> None:

@@ -98,7 +98,7 @@ class Mirrors:
             before = self._mirrors.get(channel)
             if self._node.channels.get(channel) is not None:
                 mirror = self._mirrors[channel] = Mirror(channel, peer)
-                mirror.copy = before and before.copy  # it may be the same stream
+                mirror.copy = None if before is None else before.copy  # it may be the same stream
                 self._ask_anew(mirror)
 
     def ran(self, peer: str, channels: Iterable[str]) -> None:
