@@ -69,6 +69,7 @@ class Inbox:
         self._late: dict[tuple[str, str], int] = {}  # those that the database did not take
         self._writer: asyncio.Task[None] | None = None
         self._to_wake: deque[str] = deque()
+        self._telling: set[asyncio.Task[None]] = set()
 
     # Connections
 
@@ -199,6 +200,8 @@ class Inbox:
             if not (await asyncio.wait([writer], timeout=max(left, 0.0)))[0]:
                 writer.cancel()
                 await asyncio.wait([writer], timeout=STUBBORN)
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=STUBBORN)
 
     def _check(self, type: str, body: bytes, key: str | None, ttl: float | None) -> None:
         """Refuse what no database could keep: it is stored together with the messages of others."""
@@ -252,7 +255,10 @@ class Inbox:
             return
         reached = [self._pass_on(draft, stored) for draft, stored in zip(drafts, results, strict=True)]
         if self._node.broker.shared:
-            self._node.cluster.spawn(self._tell_others(batch, results, reached))  # the next batch need not wait
+            telling = self._tell_others(batch, results, reached)  # the next batch need not wait
+            task = asyncio.get_running_loop().create_task(telling, context=Context())
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
         else:
             _answer(batch, results, reached)
 
