@@ -198,6 +198,8 @@ class _Check:
             if run.since is not None and not run.recovered:
                 report.not_recovered += 1
                 report.refused += self._could(run, run.since)
+            if run.since is None:
+                seen.pop((run.channel, run.head.epoch), None)  # somebody new, perhaps at a node that was told less
             self._run(run, seen[run.channel, run.head.epoch])
 
     def _run(self, run: Run, seen: set[int]) -> None:

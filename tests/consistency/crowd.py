@@ -6,13 +6,14 @@ What they do depends on the seed alone: each has a generator of random numbers o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 from typing import Any
 
 from hubbub.core.recovery import Position
+from hubbub.errors import StoreError
 from tests.consistency.checker import Kept, Log, View
 from tests.consistency.links import Hear, Link
 
@@ -27,12 +28,14 @@ CHANNELS = {"room:1": 30, "room:2": 30, "feed:1": 30, "feed:2": 8, "brief:1": 8,
 """Every channel, and how often something is published there."""
 KEPT = {name: Kept(*list(NAMESPACES[name.partition(":")[0]].values())[:2]) for name in CHANNELS}
 SIZES = (0, 0, 20, 200, 2000)
-PATIENCE = 5.0
-LATE = 3.0
-"""Seconds within which everything arrives on a link that flows."""
+MOMENT = 0.3
+"""Seconds after which somebody tries again whom the hub could not serve."""
+UNSURE = 15.0
+"""Seconds within which a broker does what it did not answer, if it ever does."""
 
 Json = dict[str, Any]
 Dial = Callable[[Hear], Awaitable[Link]]
+Disturb = Callable[[Callable[[], None], asyncio.Event], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Pace:
         purges: from one purge of some channel to the next.
         calm: when nothing has happened for so long, nothing will: the time in which a link may still end for what its
             client did before, and in which somebody hears something, if anybody does.
+        patience: what takes longer is given up.
+        late: within these everything arrives on a link that flows.
     """
 
     publications: int
@@ -57,6 +62,8 @@ class Pace:
     away: float = 0.4
     purges: float = 4.0
     calm: float = 1.0
+    patience: float = 5.0
+    late: float = 3.0
 
 
 @dataclass
@@ -66,8 +73,11 @@ class Crowd:
     Args:
         seed: decides what they do.
         dial: opens a link.
-        publish: publishes from the server: channel, body, padding, key.
+        publish: publishes from the server: channel, body, key.
         purge: forgets a channel's history.
+
+    Attributes:
+        unanswered: how often nobody said whether something was published.
     """
 
     seed: str
@@ -80,36 +90,57 @@ class Crowd:
 
     def __post_init__(self) -> None:
         self.numbers = count(1)
+        self._goes_on = False
+        self.unanswered = 0
         self.clock = asyncio.get_running_loop().time
 
     def random(self, *who: Any) -> Random:
         """A generator for one of them."""
         return Random(f"{self.seed} {who}")
 
-    async def play(self) -> None:
-        """Publish everything among subscribers that come and go; then let all return and see the rest."""
+    async def play(self, disturb: Disturb | None = None) -> None:
+        """Publish everything among subscribers that come and go; then let all return and see the rest.
+
+        Args:
+            disturb: breaks things meanwhile. It calls the first function when it has broken enough, before which
+                publishers go on, and mends all when the event is set, which is when they are done.
+        """
         pace, over = self.pace, asyncio.Event()
         subscribers = [Subscriber(self, number) for number in range(pace.subscribers)]
         self.views = [subscriber.view for subscriber in subscribers]
         async with asyncio.TaskGroup() as living:
             for subscriber in subscribers:
                 living.create_task(subscriber.live(over))
+            published, self._goes_on = asyncio.Event(), disturb is not None
+            disturbing = None if disturb is None else living.create_task(disturb(self._enough, published))
             async with asyncio.TaskGroup() as working:
                 purging = asyncio.create_task(self._purge())
                 for number in range(pace.publishers):
                     publisher = ServerPublisher if number % 2 else ClientPublisher
                     working.create_task(publisher(self, number).work(-(-pace.publications // pace.publishers)))
             purging.cancel()
+            published.set()
+            if disturbing is not None:
+                await disturbing
             over.set()
         await self._settle()
+        while away := [subscriber for subscriber in subscribers if subscriber.link.gone.is_set()]:
+            await asyncio.gather(*(subscriber.stay() for subscriber in away))
+            await self._settle()
         for subscriber in subscribers:
-            assert not subscriber.link.gone.is_set()
             subscriber.view.must_have()
             subscriber.link.leave()
 
+    def goes_on(self, done: int, publications: int) -> bool:
+        """Whether somebody who has published so many of so many publishes more."""
+        return done < publications or self._goes_on
+
+    def _enough(self) -> None:
+        self._goes_on = False
+
     async def _settle(self) -> None:
         """Wait until nobody hears anything more."""
-        before, end = -1, self.clock() + PATIENCE
+        before, end = -1, self.clock() + self.pace.patience
         while before != (now := self._heard()) or (self._behind() and self.clock() < end):
             before = now
             await asyncio.sleep(self.pace.calm)
@@ -129,9 +160,12 @@ class Crowd:
         while True:
             await asyncio.sleep(random.expovariate(1 / self.pace.purges))
             channel = random.choice(list(CHANNELS))
-            began = self.clock()
-            await self.purge(channel)
-            self.log.purges[channel].append((began, self.clock()))
+            began, unsure = self.clock(), 0.0
+            try:
+                await self.purge(channel)
+            except StoreError:
+                unsure = UNSURE
+            self.log.purges[channel].append((began, self.clock() + unsure))
 
 
 class Publisher:
@@ -146,7 +180,7 @@ class Publisher:
         """Publish until so much is acknowledged."""
         random, crowd = self.random, self.crowd
         done = 0
-        while done < publications:
+        while crowd.goes_on(done, publications):
             await asyncio.sleep(random.expovariate(1 / crowd.pace.between))
             [channel] = random.choices(list(CHANNELS), list(CHANNELS.values()))
             body = next(crowd.numbers)
@@ -160,6 +194,13 @@ class Publisher:
             done += (channel, body) in crowd.log.places
 
     async def publish(self, channel: str, data: Json, key: str | None) -> Position | None:
+        """Publish one, again and again if it has a key; where it is, None if nobody said."""
+        while True:
+            place = await self.attempt(channel, data, key)
+            if place is not None or key is None:
+                return place
+
+    async def attempt(self, channel: str, data: Json, key: str | None) -> Position | None:
         """Publish one; where it is, None if nobody said."""
         raise NotImplementedError
 
@@ -167,9 +208,14 @@ class Publisher:
 class ServerPublisher(Publisher):
     """Publishes as the app does."""
 
-    async def publish(self, channel: str, data: Json, key: str | None) -> Position:
+    async def attempt(self, channel: str, data: Json, key: str | None) -> Position | None:
         """Publish one."""
-        return await self.crowd.publish(channel, data, key)
+        try:
+            return await self.crowd.publish(channel, data, key)
+        except StoreError:
+            self.crowd.unanswered += 1
+            await asyncio.sleep(MOMENT)
+            return None
 
 
 class ClientPublisher(Publisher):
@@ -187,15 +233,17 @@ class ClientPublisher(Publisher):
         if self._link is not None:
             self._link.leave()
 
-    async def publish(self, channel: str, data: Json, key: str | None) -> Position | None:
-        """Publish one, again and again if it has a key."""
-        payload = {"channel": channel, "event": "said", "data": data, "key": key}
-        while True:
-            answer = await self._ask("publish", payload)
-            if answer is not None:
-                return Position(answer["offset"], answer["epoch"])
-            if key is None:
-                return None
+    async def attempt(self, channel: str, data: Json, key: str | None) -> Position | None:
+        """Publish one."""
+        answer = await self._ask("publish", {"channel": channel, "event": "said", "data": data, "key": key})
+        if answer is None:
+            return None
+        if answer["type"] == "error":
+            assert answer["payload"]["code"] == StoreError.code, answer
+            self.crowd.unanswered += 1
+            await asyncio.sleep(MOMENT)
+            return None
+        return Position(answer["payload"]["offset"], answer["payload"]["epoch"])
 
     async def _ask(self, type: str, payload: Any) -> Json | None:
         if self._link is None or self._link.gone.is_set():
@@ -208,8 +256,10 @@ class ClientPublisher(Publisher):
             await asyncio.sleep(self.random.random() * 0.02)
             link.drop()
         gone = asyncio.ensure_future(link.gone.wait())
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+        patience = self.crowd.pace.patience
+        if not (await asyncio.wait([answer, gone], timeout=patience, return_when=asyncio.FIRST_COMPLETED))[0]:
+            self.crowd.unanswered += 1
+            link.drop()
         gone.cancel()
         del self._answers[id]
         return answer.result() if answer.done() else None
@@ -217,8 +267,7 @@ class ClientPublisher(Publisher):
     def _hear(self, message: Json) -> None:
         answer = self._answers.get(message.get("id", ""))
         if answer is not None:
-            assert message["type"] == "published", message
-            answer.set_result(message["payload"])
+            answer.set_result(message)
 
 
 class Subscriber:
@@ -232,7 +281,7 @@ class Subscriber:
         self._random = crowd.random("subscriber", number)
         self._channels = self._random.sample(list(CHANNELS), self._random.randint(1, 4))
         self._ids = count()
-        self._asked: dict[str, Position | None] = {}
+        self._asked: dict[str, tuple[str, Position | None]] = {}
         self._leaving: list[str] = []
         self._flowing = 0.0
         self._all = asyncio.Event()
@@ -245,13 +294,17 @@ class Subscriber:
         await self._come()
         while not over.is_set():
             await self._wait(over, random.expovariate(1 / self._pace.stay))
-            if not self.link.gone.is_set() and self._flowing + LATE < self._crowd.clock():
-                self.view.must_have(self._crowd.clock() - LATE)
+            if not self.link.gone.is_set() and self._flowing + self._pace.late < self._crowd.clock():
+                self.view.must_have(self._crowd.clock() - self._pace.late)
             whims = (self._drop, self._leave, self._stall, self._sulk, self._pause, self._forget, self._flicker)
             [whim] = random.choices(whims, (30, 10, 12, 10, 24, 6, 8))
             await whim()
+        await self.stay()
+
+    async def stay(self) -> None:
+        """Come back for good, and wait for the answers."""
         self.link.flow()
-        async with asyncio.timeout(4 * PATIENCE):
+        async with asyncio.timeout(4 * self._pace.patience):
             await self._wait(self.link.gone, self._pace.calm)
             while self.link.gone.is_set() or not self._all.is_set():
                 await self._return()
@@ -334,9 +387,14 @@ class Subscriber:
         since = self.view.places.get(channel)
         payload = {"channel": channel, "since": None if since is None else since._asdict()}
         id = str(next(self._ids))
-        self._asked[id] = since
+        self._asked[id] = channel, since
         self._all.clear()
         self.link.send("subscribe", payload, id)
+
+    def _subscribe_again(self, link: Link, channel: str) -> None:
+        asked = [each for each, _ in self._asked.values()]
+        if link is self.link and not link.gone.is_set() and channel not in [*self.view.now, *asked]:
+            self._subscribe(channel)
 
     def _hear(self, message: Json) -> None:
         payload: Json = message.get("payload", {})
@@ -345,13 +403,15 @@ class Subscriber:
                 if payload["channel"] not in self._leaving:  # else it was underway when we left
                     self.view.message(payload["channel"], payload["offset"], payload["data"]["n"])
             case "subscribed":
-                self.view.subscribed(self._asked.pop(message["id"]), payload, self._crowd.clock())
-                if not self._asked:
+                self.view.subscribed(self._asked.pop(message["id"])[1], payload, self._crowd.clock())
+                if not self._asked and len(self.view.now) == len(self._channels):
                     self._all.set()
             case "unsubscribed":
                 self._leaving.remove(payload["channel"])
             case "error":
                 self.view.errors.append(payload)
+                channel, _ = self._asked.pop(message["id"])
+                asyncio.get_running_loop().call_later(MOMENT, self._subscribe_again, self.link, channel)
 
     # Time
 

@@ -18,12 +18,23 @@ __all__ = ["Site"]
 
 
 class Site:
-    """The server, killed and started again."""
+    """The server, killed and started again.
 
-    def __init__(self, url: str, data: Path, app: str = "tests.consistency.app:app") -> None:
+    Args:
+        url: its databases.
+        data: its data directory.
+        app: what it serves.
+        more: what else is in its environment.
+    """
+
+    def __init__(self, url: str, data: Path, app: str = "tests.consistency.app:app", **more: str) -> None:
         self.port = free_port()
-        self._url = url
-        self._data = data
+        self._environment: dict[str, Any] = {
+            "HUBBUB_INBOX_URL": url,
+            "HUBBUB_ARCHIVE_URL": url,
+            "HUBBUB_DATA_DIR": str(data),
+            **more,
+        }
         self._app = app
         self._stack: Any = None
         self.process: Process
@@ -31,8 +42,7 @@ class Site:
     async def start(self) -> None:
         """Serve, and wait until it does."""
         command = ("-m", "hubbub.cli", "serve", self._app, "--port", str(self.port))
-        url = self._url
-        self._stack = process(*command, HUBBUB_INBOX_URL=url, HUBBUB_ARCHIVE_URL=url, HUBBUB_DATA_DIR=str(self._data))
+        self._stack = process(*command, **self._environment)
         self.process = await self._stack.__aenter__()
         await self.process.says("Stop with")
 

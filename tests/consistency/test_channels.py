@@ -16,44 +16,18 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
-from hubbub import Connection, Hub, Limits, Timeouts
-from hubbub.core.recovery import Position
+from hubbub import Hub
 from tests.consistency.brokers import MUTANTS, UnsteadyBroker
 from tests.consistency.checker import FAULTS, Report, View, check
-from tests.consistency.crowd import NAMESPACES, Crowd, Json, Pace
+from tests.consistency.crowd import Crowd, Pace
+from tests.consistency.hubs import make_hub, publish
 from tests.consistency.links import Hear, MemoryLink, SocketLink
 from tests.consistency.timeless import TimelessLoop, reading
-from tests.fakes import PLENTY
 from tests.serving import Door, RunningServer, serving
 
 SEED = os.environ.get("HUBBUB_SEED") or secrets.token_hex(4)
-LIMITS = Limits(send_queue=160 * 1024)
-"""So little that a client that stalls is sometimes closed."""
-
 FEW = Pace(600, 8, 16, stay=0.7)
 Broker = Callable[[Random], UnsteadyBroker]
-
-
-def make_hub(**options: Any) -> Hub:
-    """A hub with the channels of the crowd."""
-    hub = Hub(limits=LIMITS, rates=PLENTY, timeouts=Timeouts(shutdown=0.5), **options)
-    for name, namespace in NAMESPACES.items():
-        hub.namespace(name, **namespace)
-
-    @hub.on("sign_in", reply="signed_in")
-    def sign_in(conn: Connection, user_id: str) -> bool:
-        conn.identify(user_id)
-        return True
-
-    return hub
-
-
-async def publish(hub: Hub, channel: str, data: Json, key: str | None) -> Position:
-    """Publish from the server."""
-    receipt = await hub.publish(channel, "said", data, key=key)
-    assert receipt.offset is not None
-    assert receipt.epoch is not None
-    return Position(receipt.offset, receipt.epoch)
 
 
 def judge(crowd: Crowd) -> Report:
@@ -61,6 +35,7 @@ def judge(crowd: Crowd) -> Report:
     report = check(crowd.log, crowd.views)
     print(f"\nseed {crowd.seed}\n{report}")
     assert not [error for view in crowd.views for error in view.errors]
+    assert not crowd.unanswered
     return report
 
 

@@ -90,7 +90,7 @@ class Link:
         Raises:
             StoreUnavailable: no server takes the connection.
         """
-        self._lost = asyncio.Event()
+        self._up, self._lost = asyncio.Event(), asyncio.Event()  # for this loop
         self._subscriptions[Subscription(f"{self._inbox}*", self._answered)] = None
         await self._dial()
         version = self._wire.connected_server_version

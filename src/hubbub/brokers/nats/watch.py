@@ -43,6 +43,7 @@ MOST_MISSES = 3
 WIDE = 1024
 MOST = 1 << 62
 ANEW = "The stream of this channel begins anew: try again."
+BEHIND = "This node was told less of this channel than another: try again."
 
 
 class Watched:
@@ -120,6 +121,7 @@ class Watch:
 
     def start(self) -> None:
         """Compare from now on."""
+        self._alarm = asyncio.Event()  # one for this loop
         self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
 
     async def stop(self) -> None:
@@ -330,6 +332,8 @@ class Watch:
             if lowest != since.offset:
                 return await self._read(watched, since, since.offset, limit, now)
             if since.offset > tail.head.offset:
+                if since.offset <= past.head.offset:
+                    raise StoreUnavailable(BEHIND)
                 return Past([], tail.head, False)
         known = [each for each in past.publications if each.offset <= tail.head.offset]
         return Past(known[:limit] if since is not None else known, tail.head, past.complete)

@@ -69,6 +69,7 @@ class Servers:
         Raises:
             StoreError: it cannot be reached.
         """
+        self._turn = asyncio.Lock()  # one for this loop
         try:
             async with asyncio.timeout(PATIENCE):
                 if self._address.kind == "single":

@@ -107,6 +107,7 @@ class Watch:
 
     def start(self) -> None:
         """Compare from now on."""
+        self._alarm = asyncio.Event()  # one for this loop
         self._spawn(self._run())
 
     async def stop(self) -> None:
