@@ -101,7 +101,9 @@ class NatsBroker:
         body = Body(channel, now, event, data, None if tags is None else dict(tags))
         if not namespace.remembers:
             return await self._fleeting.publish(body, idempotency)
-        return await self._publisher.publish(lambda: self._streams.of(namespace, channel), body, idempotency)
+        place = await self._publisher.publish(lambda: self._streams.of(namespace, channel), body, idempotency)
+        self._watch.published(channel, place)
+        return place
 
     async def subscribe(self, namespace: Namespace, channel: str) -> None:
         """Listen to a channel."""

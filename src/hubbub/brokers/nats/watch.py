@@ -55,6 +55,7 @@ class Watched:
         held: copies that came before the head was known.
         asked: the positions of those who wait for a reading.
         lost: the last position known not to be good.
+        due: the offset of the last publication of this node: whoever asks is told of that.
         suspect: whether its stream seemed to end before what was told.
     """
 
@@ -62,6 +63,7 @@ class Watched:
         "asked",
         "busy",
         "channel",
+        "due",
         "held",
         "last",
         "lost",
@@ -83,6 +85,7 @@ class Watched:
         self.held: list[Message] = []
         self.asked: list[int] = []
         self.lost = -1
+        self.due = 0
         self.busy = self.suspect = False
         self.ready = asyncio.Event()
         self.turn = asyncio.Lock()
@@ -91,7 +94,7 @@ class Watched:
     def begin(self, head: Position, found: Found | None) -> None:
         """Start with where the channel is."""
         self.tail = Tail(head, self.namespace.history, self.namespace.history_ttl)
-        self.lost, self.last = -1, None
+        self.lost, self.due, self.last = -1, 0, None
         if found is not None and found.body is not None and not found.purged:
             self.last = found.body.publication(found.offset, found.offset - 1, found.at)
             self.tail.extend(Position(found.offset - 1, head.epoch), Past([self.last], head, True))
@@ -161,6 +164,12 @@ class Watch:
         if watched is not None:
             await self._link.unsubscribe(watched.subscription)
 
+    def published(self, channel: str, place: Position) -> None:
+        """Take note of a publication of this node."""
+        watched = self._channels.get(channel)
+        if watched is not None and watched.tail is not None and watched.tail.head.epoch == place.epoch:
+            watched.due = max(watched.due, place.offset)
+
     def position(self, channel: str) -> Position | None:
         """How far this node was told of a channel; None if nobody knows."""
         watched = self._channels.get(channel)
@@ -183,6 +192,8 @@ class Watch:
             watched.asked.append(since.offset)
         async with watched.turn:
             asked, watched.asked = watched.asked, []
+            if watched.tail is not None and watched.tail.head.offset < watched.due:
+                await self._catch_up(watched)
             answer = self._answer(watched, since, limit, now)
             if answer is None:
                 answer = await self._read(watched, since, min(asked, default=MOST), limit, now)
@@ -296,7 +307,7 @@ class Watch:
     def _answer(self, watched: Watched, since: Position | None, limit: int, now: int) -> Past | None:
         """What can be said without asking the stream."""
         tail, last = watched.tail, watched.last
-        if tail is None:
+        if tail is None or tail.head.offset < watched.due:
             return None
         if since is None:
             if limit > 1 or tail.gap:

@@ -320,6 +320,8 @@ class Watch:
             if lowest != since.offset:
                 return await self._read(watched, since, since.offset, limit, now)
             if since.offset > tail.head.offset:
+                if since.offset <= past.head.offset:
+                    raise StoreUnavailable("This node was told less of this channel than another: try again.")
                 return Past([], tail.head, False)
         known = [each for each in past.publications if each.offset <= tail.head.offset]
         return Past(known, tail.head, past.complete)
