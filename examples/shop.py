@@ -8,7 +8,7 @@ from hubbub import Connection, Handshake, Hub
 app = FastAPI()
 hub = Hub(path="/ws")
 hub.attach(app)
-hub.namespace("order")
+hub.namespace("order", publish="server")
 SESSIONS = {"session=c0ffee": "ada", "session=decade": "brian"}  # yours, by cookie
 
 
