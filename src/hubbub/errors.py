@@ -127,7 +127,7 @@ ERROR_CODES: dict[str, ErrorMeaning] = {
     "channel_full": ErrorMeaning("a channel has as many subscribers as it may have", True),
     "refused": ErrorMeaning("the client answered a request of ours with an error", False),
     "timeout": ErrorMeaning("the handler took too long and was stopped", True),
-    "unavailable": ErrorMeaning("a database is out of reach; nothing was stored for sure", True),
+    "unavailable": ErrorMeaning("a database or the broker is out of reach; nothing was stored for sure", True),
     "storage_full": ErrorMeaning("a database has no room left; nothing was stored", True),
     "internal": ErrorMeaning("the handler failed; the reference in the message is in the server's log", True),
 }

@@ -162,14 +162,11 @@ class Answers:
     async def _request(self, question: Request) -> bytes:
         connection = self._node.registry.get(question.connection_id)
         if connection is None:
-            raise RequestError("not_found", "This connection is not open.")
+            raise ConnectionClosed("This connection is not open.")
         payload = msgspec.Raw(question.payload)
-        try:
-            answer: msgspec.Raw = await connection.request(
-                question.type, payload, timeout=question.timeout, returns=msgspec.Raw
-            )
-        except ConnectionClosed as error:
-            raise RequestError("not_found", str(error)) from None
+        answer: msgspec.Raw = await connection.request(
+            question.type, payload, timeout=question.timeout, returns=msgspec.Raw
+        )
         return bytes(answer)
 
     def _meant(self, user_id: str | None, connection_id: str | None) -> list[Connection]:

@@ -33,7 +33,7 @@ async def ask_client(
     except RequestError as error:
         if error.code == "timeout":
             raise RequestTimeout(error.message) from None
-        if error.code == "not_found":
+        if error.code == "closed":
             raise ConnectionClosed(error.message) from None
         raise
     if answer is None:

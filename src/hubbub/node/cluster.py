@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hubbub.core.bus import ALL, Alive, Answer, Ask, Bye, Joiner, Question, Runs, Said, Want, decode, encode, node_topic
 from hubbub.core.bus import user_topic as topic_of
 from hubbub.core.leases import Snapshot
-from hubbub.errors import RequestError, RequestTimeout, StoreError
+from hubbub.errors import ConnectionClosed, RequestError, RequestTimeout, StoreError
 from hubbub.node.answers import Answers
 from hubbub.node.interest import Interest
 
@@ -300,6 +300,8 @@ class Cluster:
             answer = Answer(self.id, ask.id, None, (error.code, error.message))
         except RequestTimeout as error:
             answer = Answer(self.id, ask.id, None, ("timeout", str(error)))
+        except ConnectionClosed as error:
+            answer = Answer(self.id, ask.id, None, ("closed", str(error)))
         self.say(node_topic(ask.node), answer)
 
     # Hearing
