@@ -10,7 +10,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bench import broker, checks, durable, echo, fanout, growth, hostile, memory, recovery, rolling, storm, upgrade
+from bench import (
+    broker,
+    checks,
+    durable,
+    echo,
+    fanout,
+    growth,
+    hostile,
+    memory,
+    nodes,
+    recovery,
+    rolling,
+    storm,
+    upgrade,
+)
 from bench.load import compile_programs
 from bench.machine import describe
 from bench.measure import BenchError
@@ -30,6 +44,7 @@ QUESTIONS: dict[str, Callable[[Settings], list[Question]]] = {
     "durable": durable.measure,
     "recovery": recovery.measure,
     "broker": broker.measure,
+    "nodes": nodes.measure,
     "storm": storm.measure,
     "rolling": rolling.measure,
     "hostile": hostile.measure,

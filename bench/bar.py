@@ -77,6 +77,10 @@ BARS = (
     Bar("durable", "hubbub, PostgreSQL", "asyncpg loop", 2.0),
     Bar("broker", "hubbub", "nats-py loop", 1 / 0.6),
     Bar("broker", "hubbub, Redis", "redis-py loop", 1 / 0.6),
+    Bar("nodes", "second node, NATS", "one node", 1.15),
+    Bar("nodes history", "second node, NATS", "one node", 1.15),
+    Bar("workers", "two workers", "one process", 1.15),
+    Bar("shares", "more", None, 60.0),
 )
 
 

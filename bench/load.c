@@ -1,10 +1,11 @@
 /* The load generator: one epoll loop that speaks just enough RFC 6455 to drive a server and to prove what it got back.
  *
- * load HOST PORT MODE CONNECTIONS SUBSCRIBE MESSAGE EXPECT COUNT
+ * load HOST PORT MODE CONNECTIONS SUBSCRIBE MESSAGE EXPECT COUNT [OTHER PORT]
  *
  * MODE echo     every connection keeps one MESSAGE in flight
  * MODE fanout   a connection of its own sends MESSAGE, each of the CONNECTIONS then gets COUNT messages; when half of those
  *               are in it is sent again, so that a server never waits and never has two MESSAGEs to read
+ * MODE step     the same, but sent again only when all have got theirs: of several servers none gets ahead
  * MODE recover  every connection sends SUBSCRIBE, which says from where on, gets what it missed, COUNT messages, sends
  *               MESSAGE, which ends the subscription, and begins again
  * MODE upgrade  connect, 101, first message, close handshake, on CONNECTIONS sockets side by side
@@ -15,7 +16,8 @@
  * Rule 3: a measured frame holds EXPECT, and all have one length. Anything else ends the program with a reason.
  *
  * Commands come on stdin: `run SECONDS` answers with one line of JSON, `send TEXT` sends TEXT on a connection of its own,
- * end of file ends the program. The sockets bind to several 127.0.0.x addresses, so 10,000 and more fit. */
+ * end of file ends the program. The connection of its own, which they and a fan-out have, goes to OTHER PORT, if there is
+ * one: where a publication is made need not be where the subscribers are. The sockets bind to several 127.0.0.x addresses, so 10,000 and more fit. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -41,7 +43,7 @@
 #define ROOM (1 << 18)
 
 enum state { CLOSED, UPGRADING, GREETED, SUBSCRIBING, OPEN, LEAVING, CLOSING };
-enum mode { ECHO, FANOUT, RECOVER, UPGRADE, IDLE };
+enum mode { ECHO, FANOUT, STEP, RECOVER, UPGRADE, IDLE };
 
 struct connection {
     int fd;
@@ -62,7 +64,7 @@ static const char HEAD[] =
     "Accept-Language: en-US,en;q=0.9\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
 
-static struct sockaddr_in server;
+static struct sockaddr_in server, other;
 static enum mode mode;
 static int connections, count, epoll_fd;
 static const char *host, *port, *subscribe, *message, *expect;
@@ -70,7 +72,7 @@ static struct connection *all; /* [connections] is the one that triggers and tak
 static int opening, open_now, started;
 static bool running, stdin_open = true;
 static double deadline, last_progress;
-static long operations, in_flight;
+static long operations, in_flight, early; /* early: how many may be in flight when a fan-out goes on */
 static size_t frame_length, n_hint;
 static unsigned char room[ROOM];
 
@@ -138,7 +140,8 @@ static void connect_one(struct connection *c) {
     if (c->fd < 0) fail("no socket: %s", strerror(errno));
     setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    if (bind(c->fd, (struct sockaddr *)&source, sizeof source) || connect(c->fd, (struct sockaddr *)&server, sizeof server))
+    struct sockaddr_in *target = c == &all[connections] ? &other : &server;
+    if (bind(c->fd, (struct sockaddr *)&source, sizeof source) || connect(c->fd, (struct sockaddr *)target, sizeof *target))
         fail("cannot connect to %s:%s: %s", host, port, strerror(errno));
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
@@ -237,7 +240,7 @@ static void text_frame(struct connection *c, const unsigned char *data, size_t l
         if (mode == ECHO && now(CLOCK_MONOTONIC) < deadline) {
             send_numbered(c);
             in_flight++;
-        } else if (mode == FANOUT && in_flight == (long)connections * count / 2 && now(CLOCK_MONOTONIC) < deadline) {
+        } else if ((mode == FANOUT || mode == STEP) && in_flight == early && now(CLOCK_MONOTONIC) < deadline) {
             trigger();
         } else if (mode == RECOVER && c->next == FIRST_N + count) {
             c->state = LEAVING;
@@ -318,7 +321,7 @@ static void start(double seconds) {
     running = true;
     operations = in_flight = 0;
     deadline = now(CLOCK_MONOTONIC) + seconds;
-    if (mode == FANOUT) trigger();
+    if (mode == FANOUT || mode == STEP) trigger();
     for (int i = 0; i < connections && mode == RECOVER; i++) recover(&all[i]);
     for (int i = 0; i < connections && (mode == ECHO || mode == UPGRADE); i++, in_flight++) {
         if (mode == ECHO) send_numbered(&all[i]);
@@ -373,22 +376,25 @@ static bool connected(void) {
 static bool ended(void) { return !stdin_open && !running; }
 
 static enum mode mode_named(const char *name) {
-    static const char *names[] = {"echo", "fanout", "recover", "upgrade", "idle"};
-    for (int i = 0; i < 5; i++)
+    static const char *names[] = {"echo", "fanout", "step", "recover", "upgrade", "idle"};
+    for (int i = 0; i < 6; i++)
         if (!strcmp(name, names[i])) return (enum mode)i;
     fail("unknown mode %s", name);
 }
 
 int main(int argc, char **argv) {
-    if (argc != 9) fail("usage: load HOST PORT MODE CONNECTIONS SUBSCRIBE MESSAGE EXPECT COUNT");
+    if (argc < 9 || argc > 10) fail("usage: load HOST PORT MODE CONNECTIONS SUBSCRIBE MESSAGE EXPECT COUNT [OTHER PORT]");
     host = argv[1], port = argv[2], mode = mode_named(argv[3]), connections = atoi(argv[4]);
     subscribe = argv[5], message = argv[6], expect = argv[7], count = atoi(argv[8]);
+    early = mode == FANOUT ? (long)connections * count / 2 : 0;
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     server = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
     inet_pton(AF_INET, host, &server.sin_addr);
+    other = server;
+    if (argc == 10) other.sin_port = htons((uint16_t)atoi(argv[9]));
     all = calloc((size_t)connections + 1, sizeof *all);
     setvbuf(stdin, NULL, _IONBF, 0); /* a buffered second line would not wake epoll */
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);

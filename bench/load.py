@@ -29,7 +29,7 @@ class Workload:
         count: messages per subscriber and trigger, or per recovery.
     """
 
-    mode: Literal["echo", "fanout", "recover", "upgrade", "idle"]
+    mode: Literal["echo", "fanout", "step", "recover", "upgrade", "idle"]
     connections: int
     subscribe: str = ""
     message: str = ""
@@ -96,9 +96,16 @@ def compile_programs(folder: Path) -> None:
 
 
 @contextmanager
-def drive(programs: Path, port: int, workload: Workload) -> Iterator[Load]:
-    """A load generator with its connections open; it ends with the block."""
-    command = [str(programs / "load"), "127.0.0.1", str(port), *workload.arguments()]
+def drive(programs: Path, port: int, workload: Workload, *, other: int | None = None) -> Iterator[Load]:
+    """A load generator with its connections open; it ends with the block.
+
+    Args:
+        programs: the folder of compiled programs.
+        port: where its connections go.
+        workload: what it does.
+        other: the port for the one connection that is not measured, if it is another server's.
+    """
+    command = [str(programs / "load"), "127.0.0.1", str(port), *workload.arguments(), str(other or port)]
     pipe = subprocess.PIPE
     with pinned(LOAD_CORE):
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)

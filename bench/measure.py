@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,13 @@ from bench.peers import Peer
 __all__ = [
     "LOAD_CORE",
     "ROOT",
+    "SERVER_CORE",
     "BenchError",
     "Server",
     "cpu_seconds",
     "peak_bytes",
     "pinned",
+    "processes",
     "rss_bytes",
     "say",
     "serving",
@@ -63,14 +65,19 @@ def pinned(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def serving(peer: Peer, programs: Path) -> Iterator[Server]:
+def serving(peer: Peer, programs: Path, *, variables: Mapping[str, str] | None = None) -> Iterator[Server]:
     """`peer`, accepting connections on a port of its own; it ends with the block.
+
+    Args:
+        peer: what to run.
+        programs: the folder of compiled programs.
+        variables: more of its environment.
 
     Raises:
         BenchError: it did not start; the message ends with what it said.
     """
     port = _free_port()
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | dict(variables or {})
     with tempfile.TemporaryFile("w+") as log, tempfile.TemporaryDirectory() as data:
         with pinned(SERVER_CORE):
             process = subprocess.Popen(
@@ -94,25 +101,33 @@ def serving(peer: Peer, programs: Path) -> Iterator[Server]:
 def cpu_seconds(pid: int) -> float:
     """CPU time of a process and its children, user and system, in seconds."""
     # clock_getcpuclockid(3) of another process, as the kernel numbers it: ~pid << 3 | CPUCLOCK_SCHED.
-    return sum(time.clock_gettime(~process << 3 | 2) for process in _tree(pid))
+    return sum(time.clock_gettime(~process << 3 | 2) for process in processes(pid))
 
 
 def rss_bytes(pid: int) -> int:
     """Resident memory of a process and its children, in bytes."""
-    pages = sum(int(Path(f"/proc/{process}/statm").read_text().split()[1]) for process in _tree(pid))
+    pages = sum(int(Path(f"/proc/{process}/statm").read_text().split()[1]) for process in processes(pid))
     return pages * os.sysconf("SC_PAGESIZE")
 
 
 def peak_bytes(pid: int) -> int:
     """The most resident memory that a process and its children ever had, in bytes."""
-    status = (Path(f"/proc/{process}/status").read_text() for process in _tree(pid))
+    status = (Path(f"/proc/{process}/status").read_text() for process in processes(pid))
     return sum(int(text.partition("VmHWM:")[2].split()[0]) * 1024 for text in status)
 
 
 def waited_seconds(pid: int) -> float:
     """How long a process and its children were ready to run, but something else had the core, in seconds."""
-    threads = (each for process in _tree(pid) for each in Path(f"/proc/{process}/task").glob("*/schedstat"))
+    threads = (each for process in processes(pid) for each in Path(f"/proc/{process}/task").glob("*/schedstat"))
     return sum(int(thread.read_text().split()[1]) for thread in threads) / 1e9
+
+
+def processes(pid: int) -> Iterator[int]:
+    """A process and its children, and theirs."""
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            yield from processes(int(child))
 
 
 def say(line: str) -> None:
@@ -122,13 +137,6 @@ def say(line: str) -> None:
 
 
 _BEGAN = time.monotonic()
-
-
-def _tree(pid: int) -> Iterator[int]:
-    yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            yield from _tree(int(child))
 
 
 def _free_port() -> int:

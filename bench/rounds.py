@@ -3,14 +3,15 @@
 Rule 1: CPU time is counted, never messages per second: the generator shares the machine.
 Rule 2: every round has fresh servers, each pinned to one core and warmed up; the generators share the other core.
 Rule 3: in a round the contenders take turns in short slices, forwards and backwards: the machine's speed changes within
-seconds, and only sums over a round's slices are compared, inside that round.
+seconds, and only sums over a round's slices are compared, inside that round. Each round begins with another contender.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.load import Load, Workload, drive
@@ -18,7 +19,7 @@ from bench.measure import BenchError, cpu_seconds, say, serving
 from bench.peers import Peer
 from bench.question import Question, Sample
 
-__all__ = ["Contenders", "Settings", "ask"]
+__all__ = ["Contenders", "Settings", "Setup", "Turn", "ask", "take_turns"]
 
 Contenders = Mapping[str, tuple[Peer, Workload]]
 
@@ -34,7 +35,7 @@ class Settings:
         warmup: seconds of load before a round's first turn, for the peers that compile at run time.
         idle_connections: how many connections the memory question opens.
         sizes: subscribers in the growth question.
-        clients: those of the nodes that are restarted.
+        clients: those of the nodes that are restarted, and of the workers whose shares are counted.
         drain: seconds in which a node sends its clients away.
     """
 
@@ -50,19 +51,31 @@ class Settings:
 
 
 class Turn:
-    """A contender inside a round: its server, its load, and the sums over its slices."""
+    """A contender inside a round: its server, its load, and the sums over its slices.
 
-    def __init__(self, pid: int, load: Load) -> None:
+    Args:
+        pid: the server's.
+        load: loads it.
+        beside: processes whose CPU is told apart, by name.
+    """
+
+    def __init__(self, pid: int, load: Load, beside: Mapping[str, int] | None = None) -> None:
         self.pid = pid
         self.load = load
         self.operations = 0
         self.server_cpu = self.load_cpu = self.seconds = 0.0
+        self._beside = dict(beside or {})
+        self._beside_cpu = dict.fromkeys(self._beside, 0.0)
 
     def take(self, seconds: float) -> None:
         """Load the server for one slice."""
         before = cpu_seconds(self.pid)
+        for name, pid in self._beside.items():
+            self._beside_cpu[name] -= cpu_seconds(pid)
         result = self.load.run(seconds)
         self.server_cpu += cpu_seconds(self.pid) - before
+        for name, pid in self._beside.items():
+            self._beside_cpu[name] += cpu_seconds(pid)
         self.load_cpu += result.cpu
         self.seconds += result.seconds
         self.operations += result.operations
@@ -72,29 +85,45 @@ class Turn:
         value = self.server_cpu / self.operations * 1e6
         return Sample(value, self.operations, self.server_cpu / self.seconds, self.load_cpu / self.seconds)
 
+    def beside(self) -> dict[str, Sample]:
+        """What the others' slices add up to."""
+        return {name: Sample(cpu / self.operations * 1e6, self.operations) for name, cpu in self._beside_cpu.items()}
+
+
+Setup = Callable[[], AbstractContextManager[Turn]]
+"""Starts a contender for a round."""
+
 
 def ask(question: Question, contenders: Contenders, settings: Settings) -> Question:
     """Sample every contender in every round; one that fails is dropped and its reason kept."""
-    there = dict(contenders)
-    for name, (peer, _) in contenders.items():
+    there: dict[str, Setup] = {}
+    for name, (peer, workload) in contenders.items():
+        there[name] = partial(_running, peer, workload, settings.programs)
         if reason := peer.missing():
             _drop(question, there, name, reason)
+    return take_turns(question, there, settings)
+
+
+def take_turns(question: Question, contenders: Mapping[str, Setup], settings: Settings) -> Question:
+    """The same for contenders that need more than one server and its load."""
+    there = dict(contenders)
     for number in range(settings.rounds):
         with ExitStack() as stack:
-            for name, turn in _round(question, there, settings, stack).items():
-                sample = turn.sample()
-                question.add(name, sample)
-                say(f"{question.name} {number + 1}/{settings.rounds}  {name:<20} {sample.value:8.2f} {question.unit}")
+            for name, turn in _round(question, _rotated(there, number), there, settings, stack).items():
+                for each, sample in {name: turn.sample(), **turn.beside()}.items():
+                    question.add(each, sample)
+                    line = f"{each:<20} {sample.value:8.2f} {question.unit}"
+                    say(f"{question.name} {number + 1}/{settings.rounds}  {line}")
     return question
 
 
 def _round(
-    question: Question, there: dict[str, tuple[Peer, Workload]], settings: Settings, stack: ExitStack
+    question: Question, order: list[str], there: dict[str, Setup], settings: Settings, stack: ExitStack
 ) -> dict[str, Turn]:
     turns: dict[str, Turn] = {}
-    for name, (peer, workload) in list(there.items()):
+    for name in order:
         try:
-            turns[name] = stack.enter_context(_running(peer, workload, settings.programs))
+            turns[name] = stack.enter_context(there[name]())
             turns[name].load.run(settings.warmup)
         except BenchError as error:
             turns.pop(name, None)
@@ -109,13 +138,20 @@ def _round(
     return turns
 
 
+def _rotated(there: dict[str, Setup], number: int) -> list[str]:
+    """Each round begins with another: the first and the last have two turns in a row, on warm caches."""
+    names = list(there)
+    first = number % (len(names) or 1)
+    return [*names[first:], *names[:first]]
+
+
 @contextmanager
 def _running(peer: Peer, workload: Workload, programs: Path) -> Iterator[Turn]:
     with serving(peer, programs) as server, drive(programs, server.port, workload) as load:
         yield Turn(server.pid, load)
 
 
-def _drop(question: Question, there: dict[str, tuple[Peer, Workload]], name: str, reason: str) -> None:
+def _drop(question: Question, there: dict[str, Setup], name: str, reason: str) -> None:
     del there[name]
     question.drop(name, reason.splitlines()[-1][:300])
     say(f"{question.name}: {name} is left out: {reason}")

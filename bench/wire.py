@@ -10,6 +10,7 @@ from typing import Any
 __all__ = [
     "BUSY",
     "BUSY_TEXT",
+    "CHANNEL",
     "COLLECT",
     "CROWD",
     "EPOCH",

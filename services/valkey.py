@@ -68,6 +68,12 @@ class Valkey:
         """Where it is, as a broker takes it."""
         return f"redis://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Its process's; it must run."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Run it; returns when it answers."""
         command = [_binary(), str(self._home / "server.conf"), *(["--sentinel"] if self._sentinel else [])]

@@ -16,9 +16,11 @@ __all__ = [
     "HUBBUB",
     "HUBBUB_ASGI",
     "HUBBUB_ASGI_ROUTED",
+    "HUBBUB_NODE",
     "HUBBUB_ROUTED",
     "HUBBUB_UNCHECKED",
     "HUBBUB_USUAL",
+    "HUBBUB_WORKERS",
     "SOCKETIFY",
     "WEBSOCKETS",
     "WS",
@@ -49,9 +51,9 @@ def _uvicorn(app: str) -> Callable[[int, Path], list[str]]:
     return lambda port, _: [sys.executable, "-m", "uvicorn", app, "--port", str(port), *options.split(), *quiet.split()]
 
 
-def _hubbub(app: str) -> Callable[[int, Path], list[str]]:
+def _hubbub(app: str, *options: str) -> Callable[[int, Path], list[str]]:
     program = Path(sys.executable).with_name("hubbub")
-    return lambda port, _: [str(program), "serve", app, "--host", "127.0.0.1", "--port", str(port)]
+    return lambda port, _: [str(program), "serve", app, "--host", "127.0.0.1", "--port", str(port), *options]
 
 
 def _module(name: str) -> Callable[[int, Path], list[str]]:
@@ -78,6 +80,8 @@ HUBBUB = Peer(_hubbub("bench.peers.hubbub_app:app"), _needs("hubbub", "uvicorn",
 HUBBUB_ROUTED = Peer(_hubbub("bench.peers.hubbub_app:routed"), HUBBUB.missing)
 HUBBUB_UNCHECKED = Peer(_hubbub("bench.peers.hubbub_app:unchecked"), HUBBUB.missing)
 HUBBUB_USUAL = Peer(_hubbub("bench.peers.hubbub_app:usual"), HUBBUB.missing)
+HUBBUB_NODE = Peer(_hubbub("bench.peers.nodes_app:app"), HUBBUB.missing)
+HUBBUB_WORKERS = Peer(_hubbub("bench.peers.nodes_app:app", "--workers", "2"), HUBBUB.missing)
 HUBBUB_ASGI = Peer(_uvicorn("bench.peers.hubbub_app:app"), HUBBUB.missing)
 HUBBUB_ASGI_ROUTED = Peer(_uvicorn("bench.peers.hubbub_app:routed"), HUBBUB.missing)
 FASTAPI = Peer(_uvicorn("bench.peers.fastapi_app:app"), _needs("uvicorn", "uvloop", "fastapi", "httptools"))
