@@ -30,7 +30,7 @@ conformance: ## run the long conformance cases
 	@scripts/test tests/conformance -m full $(ARGS)
 
 consistency: ## kill servers and cut links while 10,000s of messages are sent, and look for any that is missing
-	@scripts/test tests/consistency -m full -s $(ARGS)
+	@scripts/test tests/consistency tests/integration/test_nodes.py -m full -s $(ARGS)
 
 fuzz: ## fuzz the parsers for 10 minutes (FUZZ_SECONDS=60, FUZZ_RUNS=1000000, FUZZ_KEEP=1; ARGS="frames" for one)
 	@scripts/fuzz $(ARGS)

@@ -91,7 +91,9 @@ def _redis_frame(data: bytes, at: int) -> tuple[int, int] | None:
     return (start, end) if at < end <= len(data) else None
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["nats", "redis"])
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=["nats", pytest.param("redis", marks=pytest.mark.full)]
+)
 async def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
     loss, data = Loss(), tmp_path_factory.mktemp("nodes")
     with BROKERS[request.param]() as broker:
