@@ -403,7 +403,9 @@ class Subscriber:
                 if payload["channel"] not in self._leaving:  # else it was underway when we left
                     self.view.message(payload["channel"], payload["offset"], payload["data"]["n"])
             case "subscribed":
-                self.view.subscribed(self._asked.pop(message["id"])[1], payload, self._crowd.clock())
+                _, since = self._asked.pop(message["id"])
+                if payload["channel"] not in self._leaving:  # else it was underway when we left
+                    self.view.subscribed(since, payload, self._crowd.clock())
                 if not self._asked and len(self.view.now) == len(self._channels):
                     self._all.set()
             case "unsubscribed":

@@ -21,7 +21,7 @@ import pytest
 
 from tests.serving import DEADLINE, REPOSITORY, RawClient, RunningServer, fetch, free_port, until
 
-__all__ = ["Target"]
+__all__ = ["LATENCY", "Target"]
 
 LATENCY = 0.25
 MEMORY = 10 * 1024
