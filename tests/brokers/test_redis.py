@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 
@@ -20,9 +21,11 @@ from hubbub.errors import ConfigError, StoreError, StoreUnavailable
 from services.valkey import Valkey, valkey_cluster, valkey_sentinel
 from tests.contract.node import KEPT, LIVE, NAMESPACES, Node, bodies, now
 from tests.servers.places import certificate
+from tests.serving import until as until_true
 
 MANY = Namespace("*", history=2000, history_ttl=60.0)
 KEYS = Keys("hubbub", 0)
+until = partial(until_true, seconds=20.0)  # a failover takes its time
 Open = Callable[[str], Awaitable[Node]]
 
 
@@ -80,12 +83,6 @@ async def insist(node: Node, data: object, channel: str = "c") -> Position:
                 return await publish(node, channel, data, key=f"k{data}")
             except StoreUnavailable:
                 await asyncio.sleep(0.05)
-
-
-async def until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not done():  # noqa: ASYNC110  # nobody tells of it
-            await asyncio.sleep(0.05)
 
 
 def numbers(*ends: int) -> list[bytes]:

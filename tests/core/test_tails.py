@@ -156,3 +156,40 @@ def test_whatever_is_lost_however_little_may_wait_the_end_is_reached(steps: list
             answered(read())
 
     assert passed == history
+
+
+def test_what_this_node_published_is_in_every_answer() -> None:
+    mine = tail()
+    mine.take(publications()[0])
+    mine.published(Position(5, "e"))
+    mine.published(Position(99, "other"))
+
+    assert mine.answer(Position(3, "e"), 100, 1000) is None
+    assert mine.answer(None, 1, 1000) is None
+    mine.take(publications()[1])
+    answer = mine.answer(Position(3, "e"), 100, 1000)
+    assert answer is not None
+    assert offsets(answer.publications) == [5]
+
+
+def test_the_last_publication_is_known_until_it_is_too_old() -> None:
+    mine = tail()
+    for publication in publications():
+        mine.take(publication)
+
+    for now, expected in ((1000, [15]), (1000 + 60_000, [])):
+        answer = mine.answer(None, 1, now)
+        assert answer is not None
+        assert offsets(answer.publications) == expected
+    assert mine.answer(None, 2, 1000) is None
+
+
+def test_a_position_that_is_lost_is_not_asked_for_again() -> None:
+    mine = tail(9)
+    mine.lost = 5
+
+    for since, complete in ((Position(5, "e"), False), (Position(9, "other"), False), (Position(9, "e"), True)):
+        answer = mine.answer(since, 100, 1000)
+        assert answer is not None
+        assert answer.complete is complete
+    assert mine.answer(Position(6, "e"), 100, 1000) is None

@@ -26,13 +26,19 @@ class Tail:
 
     Attributes:
         head: how far the subscribers here were told.
+        last: the last publication, if it is known and was not purged.
+        lost: the last position known not to be good.
+        due: the offset of the last publication that this node made itself: whoever asks is told of that.
         waiting: publications behind a gap, in order.
     """
 
-    __slots__ = ("_size", "_window", "head", "waiting")
+    __slots__ = ("_size", "_window", "due", "head", "last", "lost", "waiting")
 
     def __init__(self, head: Position, size: int, ttl: float) -> None:
         self.head = head
+        self.last: Publication | None = None
+        self.lost = -1
+        self.due = 0
         self.waiting: list[Publication] = []
         self._size = size
         self._window = Window(head.offset, ttl)
@@ -41,6 +47,16 @@ class Tail:
     def gap(self) -> bool:
         """Whether something is missing."""
         return bool(self.waiting)
+
+    @property
+    def behind(self) -> bool:
+        """Whether this node has published more than it was told of."""
+        return self.head.offset < self.due
+
+    def published(self, place: Position) -> None:
+        """Take note of a publication of this node."""
+        if place.epoch == self.head.epoch:
+            self.due = max(self.due, place.offset)
 
     def take(self, publication: Publication) -> bool:
         """Take the next publication in; whether it is to be passed on now. If not it is known, or behind a gap."""
@@ -69,6 +85,19 @@ class Tail:
         waiting, self.waiting = self.waiting, []
         return found + [publication for publication in waiting if self.take(publication)]
 
+    def answer(self, since: Position | None, limit: int, now: int) -> Past | None:
+        """What is behind a position, or without one the latest; None: ask the history."""
+        if self.behind:
+            return None
+        if since is None:
+            if limit > 1 or self.gap:
+                return None
+            young = self.last is not None and self.last.published_at > now - round(self._window.ttl * 1000)
+            return Past([self.last] if self.last and young and limit else [], self.head, True)
+        if since.epoch != self.head.epoch or since.offset <= self.lost:
+            return Past([], self.head, False)
+        return self.past(since, limit, now)
+
     def past(self, since: Position, limit: int, now: int) -> Past | None:
         """What is behind a position, at most `limit`; None: ask the history."""
         self._window.expire(now)
@@ -88,5 +117,5 @@ class Tail:
         self._window.floor = since.offset
 
     def _pass(self, publication: Publication) -> None:
-        self.head = Position(publication.offset, self.head.epoch)
+        self.head, self.last = Position(publication.offset, self.head.epoch), publication
         self._window.add(publication, self._size)

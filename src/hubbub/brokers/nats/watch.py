@@ -51,11 +51,8 @@ class Watched:
 
     Attributes:
         tail: how far it was told of; None while that is being found out.
-        last: its last publication, if the node knows it and it was not purged.
         held: copies that came before the head was known.
         asked: the positions of those who wait for a reading.
-        lost: the last position known not to be good.
-        due: the offset of the last publication of this node: whoever asks is told of that.
         suspect: whether its stream seemed to end before what was told.
     """
 
@@ -63,10 +60,7 @@ class Watched:
         "asked",
         "busy",
         "channel",
-        "due",
         "held",
-        "last",
-        "lost",
         "namespace",
         "ready",
         "stream",
@@ -81,11 +75,8 @@ class Watched:
         self.channel = channel
         self.stream = stream
         self.tail: Tail | None = None
-        self.last: Publication | None = None
         self.held: list[Message] = []
         self.asked: list[int] = []
-        self.lost = -1
-        self.due = 0
         self.busy = self.suspect = False
         self.ready = asyncio.Event()
         self.turn = asyncio.Lock()
@@ -94,11 +85,14 @@ class Watched:
     def begin(self, head: Position, found: Found | None) -> None:
         """Start with where the channel is."""
         self.tail = Tail(head, self.namespace.history, self.namespace.history_ttl)
-        self.lost, self.due, self.last = -1, 0, None
         if found is not None and found.body is not None and not found.purged:
-            self.last = found.body.publication(found.offset, found.offset - 1, found.at)
-            self.tail.extend(Position(found.offset - 1, head.epoch), Past([self.last], head, True))
+            self.tail.last = found.body.publication(found.offset, found.offset - 1, found.at)
+            self.tail.extend(Position(found.offset - 1, head.epoch), Past([self.tail.last], head, True))
         self.ready.set()
+
+    def answer(self, since: Position | None, limit: int, now: int) -> Past | None:
+        """What can be said without asking the broker's history."""
+        return None if self.tail is None else self.tail.answer(since, limit, now)
 
 
 class Watch:
@@ -167,8 +161,8 @@ class Watch:
     def published(self, channel: str, place: Position) -> None:
         """Take note of a publication of this node."""
         watched = self._channels.get(channel)
-        if watched is not None and watched.tail is not None and watched.tail.head.epoch == place.epoch:
-            watched.due = max(watched.due, place.offset)
+        if watched is not None and watched.tail is not None:
+            watched.tail.published(place)
 
     def position(self, channel: str) -> Position | None:
         """How far this node was told of a channel; None if nobody knows."""
@@ -185,16 +179,16 @@ class Watch:
                 await watched.ready.wait()
         except TimeoutError:
             raise StoreUnavailable(ANEW) from None
-        answer = self._answer(watched, since, limit, now)
+        answer = watched.answer(since, limit, now)
         if answer is not None:
             return answer
         if since is not None:
             watched.asked.append(since.offset)
         async with watched.turn:
             asked, watched.asked = watched.asked, []
-            if watched.tail is not None and watched.tail.head.offset < watched.due:
+            if watched.tail is not None and watched.tail.behind:
                 await self._catch_up(watched)
-            answer = self._answer(watched, since, limit, now)
+            answer = watched.answer(since, limit, now)
             if answer is None:
                 answer = await self._read(watched, since, min(asked, default=MOST), limit, now)
         return answer
@@ -232,7 +226,6 @@ class Watch:
             watched.begin(Position(offset, tail.head.epoch), None)
 
     def _pass(self, watched: Watched, publication: Publication) -> None:
-        watched.last = publication
         self.receiver.published(watched.channel, publication)
 
     # Healing
@@ -304,20 +297,6 @@ class Watch:
 
     # Reading
 
-    def _answer(self, watched: Watched, since: Position | None, limit: int, now: int) -> Past | None:
-        """What can be said without asking the stream."""
-        tail, last = watched.tail, watched.last
-        if tail is None or tail.head.offset < watched.due:
-            return None
-        if since is None:
-            if limit > 1 or tail.gap:
-                return None
-            young = last is not None and last.published_at > now - round(watched.namespace.history_ttl * 1000)
-            return Past([last] if last and young and limit else [], tail.head, True)
-        if since.epoch != tail.head.epoch or since.offset <= watched.lost:
-            return Past([], tail.head, False)
-        return tail.past(since, limit, now)
-
     async def _read(self, watched: Watched, since: Position | None, lowest: int, limit: int, now: int) -> Past:
         tail = watched.tail
         if tail is None:
@@ -336,8 +315,8 @@ class Watch:
             if past.complete:
                 tail.extend(since._replace(offset=lowest), past)
             elif lowest < tail.head.offset:
-                watched.lost = max(watched.lost, lowest)
-            answer = self._answer(watched, since, limit, now)
+                tail.lost = max(tail.lost, lowest)
+            answer = watched.answer(since, limit, now)
             if answer is not None:
                 return answer
             if lowest != since.offset:

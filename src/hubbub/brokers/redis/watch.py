@@ -48,25 +48,19 @@ class Watched:
 
     Attributes:
         tail: how far it was told of; None while that is being found out.
-        last: its last publication, if the node knows it and it was not purged.
-        lost: positions up to here are good no more.
         held: messages that came before the head was known.
         asked: the positions of those who wait for a reading.
-        due: the offset of the last publication of this node: whoever asks is told of that.
         turn: one reading at a time.
     """
 
-    __slots__ = ("asked", "busy", "channel", "due", "held", "last", "lost", "namespace", "tail", "turn")
+    __slots__ = ("asked", "busy", "channel", "held", "namespace", "tail", "turn")
 
     def __init__(self, namespace: Namespace, channel: str) -> None:
         self.namespace = namespace
         self.channel = channel
         self.tail: Tail | None = None
-        self.last: Publication | None = None
-        self.lost = -1
         self.held: list[bytes] = []
         self.asked: list[int] = []
-        self.due = 0
         self.busy = False
         self.turn = asyncio.Lock()
 
@@ -78,13 +72,16 @@ class Watched:
             whole: whether there was no more.
         """
         head, found = recent.head, _last_run(recent)
-        self.tail = Tail(head, self.namespace.history, self.namespace.history_ttl)
+        tail = self.tail = Tail(head, self.namespace.history, self.namespace.history_ttl)
         first = found[0].previous if found else head.offset
-        self.tail.extend(Position(first, head.epoch), Past(found, head, True))
-        self.last = found[-1] if found else None
-        self.lost = first - 1 if whole else -1
-        self.due = 0
-        return self.tail
+        tail.extend(Position(first, head.epoch), Past(found, head, True))
+        tail.last = found[-1] if found else None
+        tail.lost = first - 1 if whole else -1
+        return tail
+
+    def answer(self, since: Position | None, limit: int, now: int) -> Past | None:
+        """What can be said without asking the broker's history."""
+        return None if self.tail is None else self.tail.answer(since, limit, now)
 
 
 class Watch:
@@ -142,8 +139,8 @@ class Watch:
     def published(self, channel: str, place: Position) -> None:
         """Take note of a publication of this node."""
         watched = self._channels.get(channel)
-        if watched is not None and watched.tail is not None and watched.tail.head.epoch == place.epoch:
-            watched.due = max(watched.due, place.offset)
+        if watched is not None and watched.tail is not None:
+            watched.tail.published(place)
 
     def position(self, channel: str) -> Position | None:
         """How far this node was told of a channel; None if nobody knows."""
@@ -156,7 +153,7 @@ class Watch:
             watched = self._channels.get(channel)
             if watched is None:
                 return None
-            answer = self._answer(watched, since, limit, now)
+            answer = watched.answer(since, limit, now)
             answer = answer or await self._ask(watched, since, limit, now)
             if answer is not None:
                 return answer
@@ -193,7 +190,6 @@ class Watch:
             watched.begin(Past([], head, True), whole=True)
 
     def _pass(self, watched: Watched, publication: Publication) -> None:
-        watched.last = publication
         self.receiver.published(watched.channel, publication)
 
     # Healing
@@ -266,20 +262,6 @@ class Watch:
 
     # Reading
 
-    def _answer(self, watched: Watched, since: Position | None, limit: int, now: int) -> Past | None:
-        """What can be said without asking Redis."""
-        tail, last = watched.tail, watched.last
-        if tail is None or tail.head.offset < watched.due:
-            return None
-        if since is None:
-            if limit > 1 or tail.gap:
-                return None
-            young = last is not None and last.published_at > now - round(watched.namespace.history_ttl * 1000)
-            return Past([last] if last and young and limit else [], tail.head, True)
-        if since.epoch != tail.head.epoch or since.offset <= watched.lost:
-            return Past([], tail.head, False)
-        return tail.past(since, limit, now)
-
     async def _ask(self, watched: Watched, since: Position | None, limit: int, now: int) -> Past | None:
         """What Redis has; None if the channel begins anew meanwhile."""
         if since is not None:
@@ -288,9 +270,9 @@ class Watch:
             asked, watched.asked = watched.asked, []
             if watched.tail is None:
                 await self._begin_now(watched)
-            if watched.tail is not None and watched.tail.head.offset < watched.due:
+            if watched.tail is not None and watched.tail.behind:
                 await self._catch_up(watched)
-            answer = self._answer(watched, since, limit, now)
+            answer = watched.answer(since, limit, now)
             if answer is None:
                 answer = await self._read(watched, since, min(asked, default=MOST), limit, now)
         return answer
@@ -313,8 +295,8 @@ class Watch:
             if past.complete:
                 tail.extend(behind, past)
             elif lowest < tail.head.offset:
-                watched.lost = max(watched.lost, lowest)
-            answer = self._answer(watched, since, limit, now)
+                tail.lost = max(tail.lost, lowest)
+            answer = watched.answer(since, limit, now)
             if answer is not None:
                 return answer
             if lowest != since.offset:
