@@ -18,7 +18,7 @@ __all__ = ["AUTH", "LIMITS", "TIMEOUTS", "app", "make"]
 
 LIMITS = Limits(message_size=4096, in_flight=4, channels=3)
 AUTH = Auth(secret="the secret of every door, known to all tests")
-TIMEOUTS = Timeouts(handler=0.3, request=0.1, pong=0.1)  # what is overdue is looked for as often as a pong is
+TIMEOUTS = Timeouts(handler=1, request=0.1, pong=0.1)  # what is overdue is looked for as often as a pong is
 
 
 class Order(msgspec.Struct):

@@ -91,20 +91,14 @@ async def test_neither_is_the_other(tickets: Tickets) -> None:
     assert tickets.is_ticket(tickets.issue("ada"))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "x",
-        "a.b.c",
-        "." * 10_000,
-        sign(claims(aud=TYPE), b"x" * 32, TYPE),
-        sign(claims(aud=TYPE, jti=...), SECRET.encode()),
-    ],
-    ids=["nothing", "a word", "three parts", "dots", "another secret", "no id"],
-)
+@pytest.mark.parametrize("text", ["", "x", "a.b.c", "." * 10_000], ids=["nothing", "a word", "three parts", "dots"])
 async def test_what_is_no_ticket(tickets: Tickets, text: str) -> None:
     assert await close_code(tickets, text) == CloseCode.UNAUTHORIZED
+
+
+async def test_a_ticket_of_another_secret_or_without_an_id_is_none(tickets: Tickets) -> None:
+    for text in (sign(claims(aud=TYPE), b"x" * 32, TYPE), sign(claims(aud=TYPE, jti=...), SECRET.encode())):
+        assert await close_code(tickets, text) == CloseCode.UNAUTHORIZED
 
 
 def test_what_cannot_be_issued(tickets: Tickets) -> None:

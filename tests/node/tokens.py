@@ -25,7 +25,7 @@ KEYS: dict[str, Any] = {
 def claims(**more: Any) -> dict[str, Any]:
     """What a good token says; a claim given as `...` is left out, and a span of time counts from now."""
     now = int(time.time())
-    usual = {"sub": "ada", "iat": now, "exp": now + 600, "jti": "token-1"}
+    usual = {"sub": "ada", "iat": now, "exp": now + 3600, "jti": "token-1"}
     said = {name: value for name, value in (usual | more).items() if value is not ...}
     return {name: now + int(v.total_seconds()) if isinstance(v, timedelta) else v for name, v in said.items()}
 
