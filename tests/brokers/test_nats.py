@@ -15,6 +15,7 @@ from typing import Any
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from hubbub.brokers.nats import NatsBroker
 from hubbub.brokers.nats.subjects import token
@@ -172,6 +173,21 @@ async def test_a_cluster_goes_on_without_one_of_three(connect: Open) -> None:
             await two.past(Position(two.ear.heard[0][1].offset, await epoch(two)), "long:1", namespace=LONG)
         ).complete
         assert await one.broker.claim("n", "one", 5)
+
+
+async def test_what_a_cluster_cannot_do_just_now_is_asked_again(shared: Nats, connect: Open) -> None:
+    _, broker = await connect(shared.url)
+    assert broker._link is not None
+    electing = {"error": {"code": 503, "err_code": 10008, "description": "JetStream system temporarily unavailable"}}
+    answers = iter([electing, electing, {"done": True}])
+    async with stranger(shared) as client:
+
+        async def answer(message: Msg) -> None:
+            await message.respond(json.dumps(next(answers)).encode())
+
+        await client.subscribe("$JS.API.TRY", cb=answer)
+        await client.flush()
+        assert await broker._link.api("TRY") == {"done": True}
 
 
 async def epoch(node: Node) -> str:

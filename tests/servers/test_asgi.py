@@ -12,6 +12,7 @@ import pytest
 from starlette.applications import Starlette
 
 from hubbub import Connection, Hub, Limits, Timeouts
+from hubbub.limits import Rate, Rates
 from hubbub.servers import http as http_module
 from tests.core.wire import frame
 from tests.serving import Door, RawClient, RunningServer, fetch, request, serving, until
@@ -46,6 +47,18 @@ async def test_pings_are_the_servers_own(door: Door) -> None:
             await asyncio.sleep(0.5)
             assert (await client.ask("ping", ...))["type"] == "pong"
         assert hub.connection_count == 1
+
+
+async def test_a_flood_of_pings_is_the_servers_business(door: Door) -> None:
+    _, app = hub_in_an_app(rates=Rates(messages=Rate(10)))
+    async with serving(app, door) as server, RawClient.join(server) as client:
+        for _ in range(400):
+            client.send_frame(9, b"")
+        client.send_json("ping", ...)
+        while (last := await client.recv_frame()).opcode == 10:
+            pass
+        assert last.opcode == (8 if door == "native" else 1), last
+        assert door != "native" or last.code == 4005
 
 
 async def test_who_answers_no_ping_is_closed_by_the_server_with_its_own_code(door: Door) -> None:

@@ -34,6 +34,7 @@ PATIENCE = 10.0
 ATTEMPT = 2.5
 """Seconds for one answer."""
 OLDEST = (2, 11)
+UNAVAILABLE = 503
 PAUSES = (0.05, 1.0)
 """Seconds between attempts, by chance: a server that comes back is not asked by all nodes at once."""
 FAILURES = (OSError, Error, TimeoutError)
@@ -217,14 +218,17 @@ class Link:
 
         Raises:
             Refused: it said no.
-            Unanswered: nobody can understand it.
+            Unanswered: nobody can understand it, or it says that it will pass, as while a cluster elects a leader.
         """
         try:
             answer = msgspec.json.decode(data, type=dict[str, Any])
             error = answer.get("error")
             refusal = None if error is None else (str(error["description"]), int(error.get("err_code", 0)))
+            passing = error is not None and error.get("code") == UNAVAILABLE
         except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
             raise Unanswered(f"{self._address.place} gave an answer that is none.") from None
+        if refusal is not None and passing:
+            raise Unanswered(f"{self._address.place} cannot now: {refusal[0]}.")
         if refusal is not None:
             raise Refused(f"{self._address.place} refused: {refusal[0]}.", refusal[1])
         return answer
@@ -319,8 +323,10 @@ class Link:
             try:
                 async with asyncio.timeout(CONNECT):
                     await wire.dial(server, self._address)
-                    for subscription in list(self._subscriptions):
+                    for subscription in (subscriptions := list(self._subscriptions)):
                         await wire.listen(subscription)
+                    for ended in (each for each in subscriptions if each not in self._subscriptions):
+                        await wire.leave(ended)
             except FAILURES as error:
                 failure = wire.failure or error
             else:
