@@ -1,4 +1,4 @@
-"""What a publisher may put on a message beside its data: a key that names it, and tags."""
+"""What a publisher may put on a message beside its data: what happened, a key that names it, and tags."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ from collections.abc import Mapping
 
 from hubbub.errors import UsageError
 
-__all__ = ["check_key", "check_tags"]
+__all__ = ["check_event", "check_key", "check_tags"]
 
 LONGEST = 255
 MOST_TAGS = 16
+
+
+def check_event(event: str | None) -> str | None:
+    """Give back what happened.
+
+    Raises:
+        UsageError: it is no text, as where the data stands in its place.
+    """
+    if event is None or isinstance(event, str):
+        return event
+    kind = type(event).__name__
+    raise UsageError(f"An event is a text or None, and this is a {kind}: publish(channel, event, data).")
 
 
 def check_key(key: str) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from hubbub.core.channels import check_name
 from hubbub.core.envelope import encode_payload
 from hubbub.core.identity import check_user_id
-from hubbub.core.labels import check_key, check_tags
+from hubbub.core.labels import check_event, check_key, check_tags
 from hubbub.errors import UsageError
 
 __all__ = ["COLUMNS", "Counts", "Entry", "Item", "Outcome", "Refusal", "message", "publication"]
@@ -113,7 +113,7 @@ def publication(
     """
     check_name(channel, LONGEST_NAME)
     labels = None if tags is None else msgspec.json.encode(check_tags(tags)).decode()
-    return _checked(Item("publish", channel, event, _json(data) or "null", key, labels))
+    return _checked(Item("publish", channel, check_event(event), _json(data) or "null", key, labels))
 
 
 def message(

@@ -117,11 +117,13 @@ class Archiver:
 
     async def _catch_up(self) -> None:
         """Archive what there is."""
-        database = self._database
-        if database.empty:
+        database, shared = self._database, self._node.broker.shared
+        if database.empty and not shared:  # then no channel was ever written to
             return
         async with self._turn:
-            if not self._known or self._node.broker.shared:  # another node may have come further
+            if database.empty:
+                self._position = None
+            elif not self._known or shared:  # another node may have come further
                 self._position = await database.call(database.store.archive_position)
                 self._known = True
             while True:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hubbub.core.envelope import encode_payload
-from hubbub.core.labels import check_key, check_tags
+from hubbub.core.labels import check_event, check_key, check_tags
 from hubbub.core.recovery import Position, Publication
 from hubbub.errors import CloseCode
 from hubbub.node.replay import message_text
@@ -62,7 +62,7 @@ class Publishing:
             tags: see `core.recovery.Publication`.
 
         Raises:
-            UsageError: a key or tags that cannot be.
+            UsageError: an event, a key or tags that cannot be.
             StoreError: it is not remembered for sure.
         """
         body = bytes(data) if isinstance(data, msgspec.Raw) else encode_payload(data)
@@ -72,7 +72,7 @@ class Publishing:
         return await self._node.broker.publish(
             namespace,
             channel,
-            event,
+            check_event(event),
             body or b"null",
             idempotency=idempotency,
             tags=tags,
