@@ -35,7 +35,7 @@ from tests.core.wire import MASK, frame
 __all__ = ["DEADLINE", "Answer", "Door", "Frame", "Loop", "Process", "RawClient", "RunningServer"]
 __all__ += ["fetch", "free_port", "granian", "process", "running", "serving", "until"]
 
-DEADLINE = 5.0
+DEADLINE = 10.0
 REPOSITORY = Path(__file__).parents[1]
 
 Door = Literal["native", "asgi", "hypercorn"]
@@ -241,7 +241,7 @@ class Process:
         """Its process id."""
         return self.child.pid
 
-    async def says(self, text: str, seconds: float = 2 * DEADLINE) -> str:
+    async def says(self, text: str, seconds: float = 3 * DEADLINE) -> str:
         """Wait until its output or log holds `text`; all it said so far."""
         await until(
             lambda: text in self.out + self.err or self.child.returncode is not None, seconds, lambda: self.said

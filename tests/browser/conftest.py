@@ -24,7 +24,7 @@ Open = Callable[..., Awaitable[Page]]
 
 EXPECTED = re.compile("ERR_CONNECTION_REFUSED|ERR_INTERNET_DISCONNECTED|server responded with a status of 4")
 
-PATIENCE = 3 * DEADLINE * 1000  # milliseconds; a browser on a busy machine
+PATIENCE = 2 * DEADLINE * 1000  # milliseconds; a browser on a busy machine
 
 expect.set_options(timeout=PATIENCE)
 

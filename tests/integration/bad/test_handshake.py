@@ -227,5 +227,5 @@ def ask_and_vanish(server: RunningServer, paths: Iterable[str]) -> None:
 async def test_h13_a_client_that_leaves_before_the_101_leaves_nothing_behind(target: Target) -> None:
     target.complaints = 0
     paths = itertools.islice(itertools.cycle(["/ws", "/route", "/slow", "/deflate", "/nowhere"]), REPEATS)
-    async with asyncio.timeout(6 * DEADLINE):
+    async with asyncio.timeout(3 * DEADLINE):
         await asyncio.to_thread(ask_and_vanish, target, paths)

@@ -20,7 +20,7 @@ from tests.serving import DEADLINE, RawClient
 
 MEBIBYTE = 1024
 ZERO = bytes(4)
-PATIENCE = 6 * DEADLINE
+PATIENCE = 3 * DEADLINE
 END = "the end"
 
 KEYS = {"latest:l1": 10}
