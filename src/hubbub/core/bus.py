@@ -8,7 +8,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -36,6 +36,7 @@ __all__ = [
     "Runs",
     "Said",
     "Send",
+    "Spent",
     "Stored",
     "Streamed",
     "Subscribe",
@@ -55,6 +56,11 @@ ALL = "nodes"
 PART = 256 * 1024
 MOST_PARTS = 1024
 MOST_OPEN = PART * MOST_PARTS  # bytes of all that is not complete
+MOST_KEYS = 500
+"""Keys in one `Spent`."""
+LONGEST = 1e9  # seconds; and no infinity
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=LONGEST)]
 
 
 def node_topic(node: str) -> str:
@@ -231,6 +237,14 @@ class Streamed(Say, frozen=True):
     messages: bytes
 
 
+class Spent(Say, frozen=True):
+    """Users or addresses took much of a rate on a node: the seconds, by user or address, in which it comes back."""
+
+    node: str
+    kind: str
+    seconds: Annotated[dict[str, Seconds], msgspec.Meta(max_length=MOST_KEYS)]
+
+
 Question = (
     Count | Connections | Totals | Close | Revoked | Recheck | Subscribe | Unsubscribe | Put | Request | Whole | Cancel
 )
@@ -263,7 +277,23 @@ class Part(Say, frozen=True):
     data: bytes
 
 
-Said = Send | Broadcast | Stored | Acked | Alive | Bye | Want | Ask | Answer | Runs | Ran | Streamed | Delta | Snapshot
+Said = (
+    Send
+    | Broadcast
+    | Stored
+    | Acked
+    | Alive
+    | Bye
+    | Want
+    | Ask
+    | Answer
+    | Runs
+    | Ran
+    | Streamed
+    | Spent
+    | Delta
+    | Snapshot
+)
 
 _decoder = msgspec.msgpack.Decoder(Said | Part)
 

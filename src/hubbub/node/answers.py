@@ -22,6 +22,7 @@ from hubbub.core.bus import (
     Runs,
     Said,
     Send,
+    Spent,
     Stored,
     Streamed,
     Subscribe,
@@ -69,6 +70,8 @@ class Answers:
                 node.mirrors.ran(peer, channels)
             case Streamed(channel, messages):
                 node.mirrors.told(channel, messages)
+            case Spent():
+                node.sharing.learn(said, now)
             case Delta():
                 if not node.presence.leases.apply_delta(said, now):
                     node.cluster.want(said.node)

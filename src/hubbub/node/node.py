@@ -29,6 +29,7 @@ from hubbub.node.inbox import Inbox
 from hubbub.node.mirrors import Mirrors
 from hubbub.node.presence import Presence
 from hubbub.node.publishing import Publishing
+from hubbub.node.sharing import Sharing
 from hubbub.node.streams import Streams
 from hubbub.node.subscriptions import Subscriptions
 from hubbub.node.undelivered import Undelivered
@@ -75,6 +76,7 @@ class Node:
         self.presence = Presence(self)
         self.streams = Streams(self)
         self.mirrors = Mirrors(self)
+        self.sharing = Sharing(self)
         broker.listen(self.publishing)
         self.inbox = Inbox(self, databases["inbox"], per_device)
         self.undelivered = Undelivered(self, databases["inbox"])
@@ -192,6 +194,8 @@ class Node:
                 await database.open()
         await self.broker.open(self.subscriptions.namespaces)
         await self.cluster.open()
+        if self.broker.shared and not self.guest:
+            self.sharing.open()
         await self.gate.revocations.ready()
         if self.relay is not None and not self.guest:
             await self.relay.open()
@@ -284,6 +288,7 @@ class Node:
         self.subscriptions.beat(now)
         self.presence.beat(now)
         self.cluster.beat(now)
+        self.sharing.beat(now)
         self.streams.beat(now)
         self.broker.sweep(time.time_ns() // 1_000_000)
         if now >= self._sweep_at:

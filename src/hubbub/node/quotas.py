@@ -124,6 +124,11 @@ class Quotas:
             if buckets is not None:
                 buckets.sweep(now)
 
+    def shared(self) -> dict[str, Buckets[str]]:
+        """The buckets that are one over all nodes, by kind."""
+        kinds = {"attempts of addresses": self._arrivals, "attempts of users": self._sign_ins}
+        return {kind: buckets for kind, buckets in kinds.items() if buckets is not None}
+
     def _close(self, connection: Connection, code: CloseCode, reason: str) -> None:
         self.refused += 1
         connection.close(code, reason)

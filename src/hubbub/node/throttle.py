@@ -47,12 +47,16 @@ class Throttle:
         self._byte_credit = sys.maxsize if rates.bytes is None else _part(rates.bytes, sys.maxsize) - 1
         self._messages = _Levels(rates.messages, rates)
         self._bytes = _Levels(rates.bytes, rates)
-        publishes = _Levels(rates.publishes, rates)
-        kinds = {"subscribe": _Levels(rates.subscribes, rates), "publish": publishes, "chat": publishes}
+        subscribes, publishes = _Levels(rates.subscribes, rates), _Levels(rates.publishes, rates)
+        own = {type: _Levels(rate, None) for type, rate in rates.types.items()}
+        kinds = {"subscribe": subscribes, "publish": publishes, "chat": publishes}
         self.types: dict[str, tuple[_Levels, ...]] = {type: (levels,) for type, levels in kinds.items() if levels}
         """What else the messages of a type are counted by."""
-        for type, rate in rates.types.items():
-            self.types[type] = (*self.types.get(type, ()), _Levels(rate, None))
+        for type, levels in own.items():
+            self.types[type] = (*self.types.get(type, ()), levels)
+        # Other nodes know them by these names.
+        named = {"messages": self._messages, "bytes": self._bytes, "subscribes": subscribes, "publishes": publishes}
+        self._levels = named | {f"type {type}": levels for type, levels in own.items()}
         self._patience: Buckets[str] = Buckets(PATIENCE)
         self._answers: Buckets[str] = Buckets(ANSWERS)
         self._quiet_until = 0.0
@@ -93,8 +97,12 @@ class Throttle:
         """Forget who has not sent for a while."""
         self._patience.sweep(now)
         self._answers.sweep(now)
-        for levels in {self._messages, self._bytes, *(each for every in self.types.values() for each in every)}:
+        for levels in self._levels.values():
             levels.sweep(now)
+
+    def shared(self) -> dict[str, Buckets[str]]:
+        """The buckets that are one over all nodes, by kind: those of users and addresses."""
+        return {f"{name} of {whom}": each for name, levels in self._levels.items() for whom, each in levels.shared()}
 
     def _take(self, connection: Connection, now: float) -> None:
         messages, size = self._spent(connection)
@@ -162,6 +170,13 @@ class _Levels:
         for buckets in (self._own, self._users, self._networks):
             if buckets is not None:
                 buckets.sweep(now)
+
+    def shared(self) -> Iterator[tuple[str, Buckets[str]]]:
+        """The buckets that other nodes have too, and whose they are."""
+        if self._users is not None:
+            yield "users", self._users
+        if self._networks is not None:
+            yield "addresses", self._networks
 
     def _of(self, connection: Connection) -> Iterator[tuple[Buckets[str], str]]:
         user_id = connection.user_id

@@ -84,7 +84,7 @@ async def test_l4_the_limit_holds_across_reconnects(target: Target, door: str) -
     for _ in range(5):
         async with RawClient.join(target, "/rated") as client:
             client.send_json("sign_in", f"back again by {door}")
-            await flood(client, text("echo", 1) * (2 * BURST), 1)
+            await flood(client, text("echo", 1) * (4 * BURST), 1)
             messages, code = await said(client)
             assert code == 4005
             answered += len([each for each in messages if each["type"] == "echo_response"])
