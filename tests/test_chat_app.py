@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -128,8 +128,8 @@ class Site:
 
 
 @asynccontextmanager
-async def served(data: Path, **environment: str) -> AsyncIterator[Site]:
-    async with process(*SERVE, cwd=None, HUBBUB_DATA_DIR=str(data), **environment) as server:
+async def served(data: Path, *options: str, **environment: str) -> AsyncIterator[Site]:
+    async with process(*SERVE, *options, cwd=None, HUBBUB_DATA_DIR=str(data), **environment) as server:
         address = re.search(r"HTTP +(\S+)", await server.says("Stop with"))
         assert address is not None
         yield Site(address[1])
@@ -202,6 +202,22 @@ async def test_everybody_in_a_room_sees_the_same_once_and_in_order(site: Site) -
         assert ann.said() == bob.said() == eve.said()
         assert sorted(each["offset"] for each in places[::2]) == [each["offset"] for each in eve.said()]
         assert [each["data"]["from"] for each in eve.said()].count("ann") == MESSAGES
+
+
+async def test_two_workers_are_one_app(tmp_path: Path) -> None:
+    async with served(tmp_path, "--workers", "2") as site, AsyncExitStack() as stack:
+        cookies = {name: await site.sign("up", name) for name in ("ann", "bob", "eve", "joe")}
+        people = [await stack.enter_async_context(site.person(cookie)) for cookie in cookies.values()]
+        await asyncio.gather(*(person.join() for person in people))
+        await asyncio.gather(*(person.say(str(number), key="one") for number, person in enumerate(people)))
+        await until(lambda: all(len(person.said()) == len(people) for person in people))
+        assert all(person.said() == people[0].said() for person in people)
+        for person in people:
+            page = await person.ask("history", {"channel": "room:lobby", "archive": True, "limit": 9})
+            assert [each["data"] for each in page["publications"]] == [each["data"] for each in person.said()]
+        for name in cookies:
+            await people[0].ask("chat", {"recipientId": name, "message": "hi", "key": name})
+        await until(lambda: all(person.got("chat") for person in people[1:]))
 
 
 async def test_the_server_says_who_said_it(site: Site) -> None:
