@@ -11,19 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from services.server import free_port
+from services.server import Server, free_port
 
 __all__ = ["Mongo"]
 
 START = 20.0
 
 
-class Mongo:
+class Mongo(Server):
     """One server on a free port of 127.0.0.1 that keeps its data until the end of the `with` block.
 
     Args:
@@ -38,7 +37,7 @@ class Mongo:
             raise RuntimeError("The MongoDB wire server is missing. Install it: pip install nx-27017")
         self._temporary = tempfile.TemporaryDirectory(prefix="hubbub-mongo-")
         self._directory = directory or Path(self._temporary.name)
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__()
         self.port = free_port()
 
     def __enter__(self) -> Self:
@@ -63,14 +62,6 @@ class Mongo:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
         self._wait(log)
 
-    def kill(self) -> None:
-        """End it at once, as a power cut would."""
-        self._end(subprocess.Popen.kill)
-
-    def stop(self) -> None:
-        """End it in order."""
-        self._end(subprocess.Popen.terminate)
-
     def _wait(self, log: Path) -> None:
         until = time.monotonic() + START
         while not self._answers():
@@ -85,14 +76,3 @@ class Mongo:
         except OSError:
             return False
         return True
-
-    def _end(self, how: Callable[[subprocess.Popen[bytes]], None]) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        how(process)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
