@@ -17,7 +17,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from hubbub.brokers.nats import NatsBroker
+from hubbub.brokers.nats import NatsBroker, link
 from hubbub.brokers.nats.subjects import token
 from hubbub.core.namespaces import Namespace, Namespaces
 from hubbub.core.recovery import Position
@@ -130,6 +130,22 @@ async def healthy(broker: NatsBroker, *, until: bool) -> bool:
             with suppress(StoreError):
                 await broker.tell("nobody", b"")
     return broker.healthy
+
+
+async def test_a_server_that_is_long_gone_is_not_waited_for(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "ATTEMPT", 1.0)
+    monkeypatch.setattr(link, "PATIENCE", 0.5)
+    with Nats() as servers:
+        node, broker = await connect(servers.url)
+        await publish_through(node, 0, 1)
+        await asyncio.to_thread(servers.kill)
+        for patience in (10.0, *[0.9] * 5):
+            with pytest.raises(StoreUnavailable):
+                async with asyncio.timeout(patience):
+                    await node.publish("long:1", 1, namespace=LONG)
+        await asyncio.to_thread(servers.start)
+        assert await healthy(broker, until=True)
+        await publish_through(node, 1, 1)
 
 
 async def test_nothing_is_acknowledged_by_a_server_that_stands_still(connect: Open) -> None:

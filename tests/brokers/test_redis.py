@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 import pytest
@@ -151,6 +151,25 @@ async def test_a_server_that_stands_still_is_noticed(server: Valkey, opened: Ope
 
     assert after == place._replace(offset=place.offset + 1)
     assert node.ear.data("c") == numbers(2)
+
+
+async def test_a_server_that_is_long_gone_is_hardly_waited_for(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "PATIENCE", 1.0)
+    monkeypatch.setattr(line, "HURRY", 0.2)
+    with Valkey() as server:
+        node = await opened(server.url)
+        await publish(node, data=0)
+        server.kill()
+        for patience in (2.0, *[0.9] * 5):
+            with pytest.raises(StoreUnavailable):
+                async with asyncio.timeout(patience):
+                    await publish(node, data=1)
+        await asyncio.to_thread(server.start)
+        async with asyncio.timeout(5):
+            while True:
+                with suppress(StoreUnavailable):
+                    await publish(node, data=2)
+                    break
 
 
 async def test_who_does_not_wait_any_more_takes_nobody_s_answer(server: Valkey, opened: Open) -> None:

@@ -96,8 +96,10 @@ class Reader:
             while self._connection.state is ConnectionState.OPEN:
                 try:
                     if welcome:
-                        await self._begin()
+                        waits = await self._begin()
                         welcome = False
+                        if not waits and not self._again:
+                            break  # whoever signs in costs the store one call, if nothing waits
                     if await self._next_page():
                         break
                 except StoreError:
@@ -106,8 +108,8 @@ class Reader:
             logger.exception("the inbox of %r cannot be read", self._connection)
         self._task = None
 
-    async def _begin(self) -> None:
-        """Find the place of the connection's device, and tell the client what waits."""
+    async def _begin(self) -> bool:
+        """Find the place of the connection's device, and tell the client what waits; whether anything does."""
         database, connection = self._database, self._connection
         standing = await database.call(database.store.standing, self._user_id, self.device, _now())
         # An ack may still be on its way to the database; then the count is what is left at most.
@@ -117,6 +119,7 @@ class Reader:
             connection.send("inbox_dropped", {"count": standing.dropped})
         if pending > 0:
             connection.send("inbox", {"cursor": self.sent, "pending": pending})
+        return pending > 0
 
     async def _next_page(self) -> bool:
         """Send a page; True if there is nothing behind it."""

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -30,7 +31,8 @@ __all__ = ["ATTEMPT", "PATIENCE", "Away", "Link", "Nobody", "Refused", "Unanswer
 logger = logging.getLogger("hubbub.broker")
 
 PATIENCE = 10.0
-"""Seconds for which a call waits for NATS to be well again: a cluster chooses a new leader within them."""
+"""Seconds for which a call waits for NATS to be well again: a cluster chooses a new leader within them. Where the
+connection was lost longer ago than that, it hardly waits."""
 ATTEMPT = 2.5
 """Seconds for one answer."""
 OLDEST = (2, 11)
@@ -77,6 +79,7 @@ class Link:
         self._inbox = f"_INBOX.{secrets.token_hex(11)}."
         self._up = asyncio.Event()
         self._answering = True
+        self._lost_at = 0.0
         self._wire: Wire
         self._task: asyncio.Task[None] | None = None
 
@@ -84,6 +87,11 @@ class Link:
     def healthy(self) -> bool:
         """Whether it is connected, and the last question was answered."""
         return self._up.is_set() and self._answering
+
+    @property
+    def gone(self) -> bool:
+        """Whether the connection was lost so long ago that nobody waits for it any more."""
+        return not self._up.is_set() and monotonic() - self._lost_at > PATIENCE
 
     async def open(self) -> None:
         """Connect.
@@ -200,6 +208,8 @@ class Link:
                     except Unanswered as error:
                         last = error
                     await self.pause()
+                    if self.gone:
+                        raise last
         except TimeoutError:
             if isinstance(last, Nobody):
                 raise StoreUnavailable(f"{self._address.place} has no JetStream, or no leader for it now.") from None
@@ -280,7 +290,7 @@ class Link:
             if self._task is None:
                 raise StoreUnavailable(f"{self._address.place} is not connected.")
             try:
-                async with asyncio.timeout(ATTEMPT):
+                async with asyncio.timeout(PAUSES[0] if self.gone else ATTEMPT):
                     await self._up.wait()
             except TimeoutError:
                 raise Away(f"{self._address.place} is out of reach.") from None
@@ -302,6 +312,7 @@ class Link:
         while True:
             await self._lost.wait()
             self._up.clear()
+            self._lost_at = monotonic()
             self._fail("lost the connection")
             logger.warning("%s: the connection is lost", self._address.place)
             while not self._up.is_set():

@@ -139,7 +139,7 @@ class Publisher:
     ) -> tuple[Stream, Ack]:
         until = monotonic() + PATIENCE
         async with self._troubled.setdefault(channel, asyncio.Lock()):
-            while monotonic() < until:
+            while monotonic() < until and not self._link.gone:
                 stream = await find()
                 ack = await self._try(stream.subject(channel), data, name)
                 if ack is not None:

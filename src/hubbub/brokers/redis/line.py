@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import (
@@ -45,6 +46,8 @@ logger = logging.getLogger("hubbub.broker")
 
 PATIENCE = 10.0
 """Seconds after which a command has failed."""
+HURRY = 0.5
+"""The same where others have failed before it: enough to find a server that is back."""
 ANSWER = 5.0
 PAUSE = 0.1
 MOST, MOST_BYTES = 256, 1024 * 1024
@@ -93,9 +96,6 @@ class Line:
     Args:
         server: which.
         most: commands that are sent at once.
-
-    Attributes:
-        trouble: what went wrong last, if nothing went well since.
     """
 
     def __init__(self, server: Server, most: int = MOST) -> None:
@@ -106,8 +106,25 @@ class Line:
         self._wake = asyncio.Event()
         self._connection: AbstractConnection | None = None
         self._sent = self._known = self._astray = False
-        self.trouble: str | None = None
+        self._since = 0.0
+        self._trouble: str | None = None
         self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
+
+    @property
+    def trouble(self) -> str | None:
+        """What went wrong last, if nothing went well since."""
+        return self._trouble
+
+    @trouble.setter
+    def trouble(self, what: str | None) -> None:
+        if self._trouble is None:
+            self._since = monotonic()
+        self._trouble = what
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a command that is put now has failed."""
+        return PATIENCE if self._trouble is None else max(HURRY, PATIENCE - (monotonic() - self._since))
 
     @property
     def stuck(self) -> bool:

@@ -130,7 +130,7 @@ class Servers:
         line = server.reading if long else server.line
         line.put(command)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(line.patience):
                 return await command.future
         except TimeoutError:
             reason = self._of(key).line.trouble or "it does not answer"
