@@ -29,6 +29,7 @@ class Tally:
     Attributes:
         delays: when a message came, and how long after it was due; without those that were made up for.
         handshakes: when each was answered.
+        refusals: when a handshake was refused, with which status, and for how many seconds.
         moves: when somebody was told to go, and when it followed again.
         missed: messages that nobody made up for.
         cut: connections that ended without a word.
@@ -36,6 +37,7 @@ class Tally:
 
     delays: list[tuple[float, float]] = field(default_factory=list)
     handshakes: list[float] = field(default_factory=list)
+    refusals: list[tuple[float, int, float]] = field(default_factory=list)
     moves: list[tuple[float, float]] = field(default_factory=list)
     missed: int = 0
     cut: int = 0
@@ -49,12 +51,25 @@ class Member:
         user: its id.
         channel: what it follows; data is `[number, due]`, and numbers have no gaps.
         tally: shared by all.
+        source: see there.
+        hasty: whether it comes back at once, and not when it is told to.
+
+    Attributes:
+        port: where it connects the next time.
+        source: the address it comes from then; None for the usual one.
+        following: set once it has its first subscription.
+        last: the number of the last message.
     """
 
-    def __init__(self, port: int, user: str, channel: str, tally: Tally) -> None:
+    def __init__(
+        self, port: int, user: str, channel: str, tally: Tally, *, source: str | None = None, hasty: bool = False
+    ) -> None:
+        self.port = port
         self.following = asyncio.Event()
         self.last: int | None = None
-        self._port, self._user, self._channel, self._tally = port, user, channel, tally
+        self._user, self._channel, self._tally = user, channel, tally
+        self.source = source
+        self._hasty = hasty
         self._position: dict[str, Any] = {}
         self._link: _Link | None = None
         self._coming: _Link | None = None
@@ -64,14 +79,15 @@ class Member:
     async def connect(self, ticket: str | None = None) -> None:
         """Open a connection; `following` says when it subscribes."""
         query = "" if ticket is None else f"?ticket={ticket}"
-        loop = asyncio.get_running_loop()
+        loop, port = asyncio.get_running_loop(), self.port
+        source = None if self.source is None else (self.source, 0)
         try:
-            link = self._coming = (await loop.create_connection(lambda: _Link(self), "127.0.0.1", self._port))[1]
+            _, link = await loop.create_connection(lambda: _Link(self), "127.0.0.1", port, local_addr=source)
         except OSError:
-            self._later(BACKOFF)
+            self._later(BACKOFF, ticket)
             return
-        link.restores = ticket is not None
-        link.write(HEAD.format(query=query, port=self._port).encode())
+        self._coming, link.ticket = link, ticket
+        link.write(HEAD.format(query=query, port=port).encode())
 
     def leave(self) -> None:
         """End."""
@@ -80,10 +96,21 @@ class Member:
                 link.transport.abort()
         self._link = self._coming = None
 
+    def say(self, type: str, payload: object) -> None:
+        """Send a message; it must follow."""
+        assert self._link is not None
+        self._link.say(type, payload)
+
+    def refused(self, link: _Link, status: int, seconds: float) -> None:
+        """Come back when it is said to; the ticket is as good as before."""
+        self._tally.refusals.append((time.monotonic(), status, seconds))
+        self._coming = None
+        self._later(seconds, link.ticket)
+
     def opened(self, link: _Link) -> None:
         """Take note of a handshake, and subscribe where no ticket does."""
         self._tally.handshakes.append(time.monotonic())
-        if not link.restores:
+        if link.ticket is None:
             since = {"since": self._position} if self._position else {}
             link.say("sign_in", self._user)
             link.say("subscribe", {"channel": self._channel, **since})
@@ -99,7 +126,8 @@ class Member:
                 self._take(payload, now)
             case "reconnect" if not self._told:
                 self._told = now
-                self._later(payload["delay"] / 1000, payload["ticket"] if payload["restores"] else None)
+                delay = 0 if self._hasty else payload["delay"] / 1000
+                self._later(delay, payload["ticket"] if payload["restores"] else None)
 
     def lost(self, link: _Link) -> None:
         """Come back, if nobody said that it should go."""
@@ -147,7 +175,7 @@ class _Link(asyncio.Protocol):
     """One connection."""
 
     transport: asyncio.Transport
-    restores = False
+    ticket: str | None = None
 
     def __init__(self, member: Member) -> None:
         self._member = member
@@ -175,12 +203,17 @@ class _Link(asyncio.Protocol):
             head, end, rest = self._rest.partition(b"\r\n\r\n")
             if not end:
                 return
-            if not head.startswith(b"HTTP/1.1 101"):
-                self.transport.abort()
+            status = int(head.split(b" ", 2)[1])
+            if status != 101:
+                self._refused(status, head.lower().partition(b"\r\nretry-after:")[2])
                 return
             self._open, self._rest = True, rest
             self._member.opened(self)
         self._read()
+
+    def _refused(self, status: int, rest: bytes) -> None:
+        self._member.refused(self, status, float(rest.partition(b"\r\n")[0] or BACKOFF))
+        self.transport.abort()
 
     def _read(self) -> None:
         data, at = self._rest, 0

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,14 +26,17 @@ from bench.peers.rolling_app import HISTORY, ROOM, TTL
 from bench.question import Question, Sample
 from bench.rounds import Settings
 from hubbub.brokers.nats import NatsBroker
+from hubbub.contracts import Broker
 from hubbub.core.namespaces import Namespace
 from hubbub.core.recovery import Publication
 from services.nats import Nats
 
-__all__ = ["measure"]
+__all__ = ["ROOMS", "SPOKEN", "WORKERS", "Nobody", "measure", "open_members", "restart", "serving", "speak"]
+__all__ += ["longest", "pace", "percentile"]
 
 ROOMS = 20
 WORKERS = 2
+APP = "bench.peers.rolling_app:app"
 QUIET = 10.0
 SETTLE = 3.0
 PATIENCE = 120.0
@@ -41,6 +44,7 @@ AT_ONCE = 50  # connections that are being opened, at the start
 BETWEEN = 2.0  # seconds without a handshake, from one node to the next
 DONE = "all workers were replaced"
 
+Serving = tuple[subprocess.Popen[bytes], int, Path]
 SPOKEN = Namespace(ROOM, history=HISTORY, history_ttl=TTL)
 
 
@@ -63,40 +67,55 @@ def measure(settings: Settings) -> list[Question]:
         "rolling", f"Rolling restart of two nodes under {many}: 99th percentile of the others' delay", "ms"
     )
     back = Question("back", f"Rolling restart under {many}: from the first one told to go to the last one back", "s")
-    pace = Question("handshakes", f"Rolling restart under {many}: handshakes in a second", "handshakes")
+    paced = Question("handshakes", f"Rolling restart under {many}: handshakes in a second", "handshakes")
     for number in range(settings.rounds):
         try:
-            tally, began, ended = asyncio.run(_round(settings))
+            with Nats() as servers:
+                serve = serving(servers.url, settings.drain)
+                tally, began, ended = asyncio.run(restart(serve, NatsBroker(servers.url), settings.clients))
         except (BenchError, OSError, TimeoutError) as error:
-            for question in (delay, back, pace):
+            for question in (delay, back, paced):
                 question.drop("hubbub", str(error)[:300] or "it took too long")
             say(f"rolling: left out: {error!r}")
             break
-        delay.add("quiet", _percentile([late for at, late in tally.delays if at < began]))
-        delay.add("in the restart", _percentile([late for at, late in tally.delays if began <= at < ended]))
-        back.add("hubbub", Sample(_longest(tally), len(tally.moves)))
-        most, mean = _pace(tally, began)
-        pace.add("mean", mean)
-        pace.add("most", most)
+        delay.add("quiet", percentile([late for at, late in tally.delays if at < began]))
+        delay.add("in the restart", percentile([late for at, late in tally.delays if began <= at < ended]))
+        back.add("hubbub", Sample(longest(tally), len(tally.moves)))
+        most, mean = pace(tally, began)
+        paced.add("mean", mean)
+        paced.add("most", most)
         moves = f"{len(tally.moves)} moves in {ended - began:.0f} s"
         say(f"rolling {number + 1}/{settings.rounds}  {moves}, {tally.cut} cut")
-    return [delay, back, pace]
+    return [delay, back, paced]
 
 
-async def _round(settings: Settings) -> tuple[Tally, float, float]:
-    """What was seen; when the restart began, and when it ended."""
+async def restart(
+    serve: AbstractContextManager[Serving], broker: Broker, clients: int, quiet: float = QUIET, settle: float = SETTLE
+) -> tuple[Tally, float, float]:
+    """What was seen; when the restart began, and when it ended.
+
+    Args:
+        serve: see `serving`.
+        broker: between the workers, and not open.
+        clients: how many follow.
+        quiet: seconds before the restart.
+        settle: seconds behind it.
+
+    Raises:
+        BenchError: somebody missed something.
+    """
     tally = Tally()
-    with Nats() as servers, _serving(servers.url, settings.drain) as (process, port, log):
-        members = [Member(port, f"user{n}", f"{ROOM}:{n % ROOMS}", tally) for n in range(settings.clients)]
-        await _open(members)
+    with serve as (process, port, log):
+        members = [Member(port, f"user{n}", f"{ROOM}:{n % ROOMS}", tally) for n in range(clients)]
+        await open_members(members)
         stop = asyncio.Event()
-        speaking = asyncio.create_task(_speak(servers.url, stop))
-        await asyncio.sleep(QUIET)
+        speaking = asyncio.create_task(speak(broker, stop))
+        await asyncio.sleep(quiet)
         began = time.monotonic()
         process.send_signal(signal.SIGHUP)
         await _until(lambda: DONE in log.read_text(), process)
         ended = time.monotonic()
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(settle)
         stop.set()
         last = await speaking
         await _until(lambda: all(member.last == last for member in members), process)
@@ -107,7 +126,8 @@ async def _round(settings: Settings) -> tuple[Tally, float, float]:
     return tally, began, ended
 
 
-async def _open(members: list[Member]) -> None:
+async def open_members(members: list[Member]) -> None:
+    """Connect all, a few at a time, and wait until they follow."""
     for start in range(0, len(members), AT_ONCE):
         batch = members[start : start + AT_ONCE]
         await asyncio.gather(*(member.connect() for member in batch))
@@ -115,9 +135,8 @@ async def _open(members: list[Member]) -> None:
             await asyncio.gather(*(member.following.wait() for member in batch))
 
 
-async def _speak(url: str, stop: asyncio.Event) -> int:
+async def speak(broker: Broker, stop: asyncio.Event) -> int:
     """Publish to every room once a second, spread over it; the number of the last message in each."""
-    broker = NatsBroker(url)
     broker.listen(Nobody())
     await broker.open([SPOKEN])
     number, began = 0, time.monotonic()
@@ -137,16 +156,24 @@ async def _speak(url: str, stop: asyncio.Event) -> int:
 
 
 @contextmanager
-def _serving(url: str, drain: float) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
-    """Two workers, their port and their log."""
+def serving(url: str, drain: float, app: str = APP, **environment: str) -> Iterator[Serving]:
+    """Two workers, their port and their log.
+
+    Args:
+        url: of their broker.
+        drain: seconds in which one sends its clients away.
+        app: what they serve.
+        environment: more of theirs.
+    """
     with tempfile.TemporaryDirectory() as data:
         log = Path(data) / "log"
-        command = ["-m", "hubbub.cli", "serve", "bench.peers.rolling_app:app", "--port", "0"]
+        command = ["-m", "hubbub.cli", "serve", app, "--port", "0"]
+        places = {"PYTHONPATH": str(ROOT), "HUBBUB_BROKER_URL": url, "HUBBUB_DATA_DIR": data}
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, *command, "--workers", str(WORKERS), "--drain-time", str(drain)],
                 cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "HUBBUB_BROKER_URL": url, "HUBBUB_DATA_DIR": data},
+                env=os.environ | places | environment,
                 stdout=file,
                 stderr=file,
             )
@@ -177,12 +204,12 @@ async def _until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> 
             await asyncio.sleep(0.1)
 
 
-def _percentile(delays: list[float]) -> Sample:
+def percentile(delays: list[float]) -> Sample:
     """The 99th, in milliseconds."""
     return Sample(sorted(delays)[len(delays) * 99 // 100] * 1000, len(delays))
 
 
-def _longest(tally: Tally) -> float:
+def longest(tally: Tally) -> float:
     """From the first client of a node that was told to go to the last that is back: of both nodes the longer."""
     moves = sorted(tally.moves)
     nodes, first = [0.0], moves[0][0]
@@ -194,7 +221,7 @@ def _longest(tally: Tally) -> float:
     return max(nodes)
 
 
-def _pace(tally: Tally, began: float) -> tuple[Sample, Sample]:
+def pace(tally: Tally, began: float) -> tuple[Sample, Sample]:
     """The most handshakes in a second of the restart, and the mean of all seconds in which there were any."""
     seconds = Counter(int(at - began) for at in tally.handshakes if at >= began)
     return Sample(max(seconds.values()), len(seconds)), Sample(seconds.total() / len(seconds), len(seconds))

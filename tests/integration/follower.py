@@ -26,7 +26,6 @@ class Follower:
     Attributes:
         seen: the data of all publications, in the order in which they came.
         recovered: what each subscription but the first said.
-        sent_away: how often it was told to go, with a ticket.
         codes: of all closes.
         pid: the process that serves it now.
     """
@@ -37,7 +36,6 @@ class Follower:
         self._ticket: str | None = None
         self.seen: list[Any] = []
         self.recovered: list[bool] = []
-        self.sent_away = 0
         self.codes: list[int] = []
         self.pid = 0
         self.there = asyncio.Event()
@@ -95,7 +93,6 @@ class Follower:
                 case "message":
                     self._take(payload)
                 case "reconnect":
-                    self.sent_away += 1
                     self._ticket = payload["ticket"] if payload["restores"] else None
                     await asyncio.sleep(payload["delay"] / 1000)
                     return

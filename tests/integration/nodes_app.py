@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Any
 
 from starlette.applications import Starlette
@@ -10,6 +11,8 @@ from hubbub import Connection, Hub, Limits
 from hubbub.core.rates import Rate, Rates
 from tests.fakes import PLENTY
 
+CLAIM = 5.0
+"""Seconds for which a name is a node's."""
 LIMITED = Rate(5, 3600.0, burst=5)
 
 hub = Hub(
@@ -41,6 +44,12 @@ def limited(conn: Connection) -> bool:
     return True
 
 
+@hub.on("must_wait")
+def must_wait(conn: Connection, user_id: str) -> bool:
+    buckets = hub.node.dispatcher.throttle.shared()["type limited of users"]
+    return buckets.wait(user_id, 1, monotonic()) > 0
+
+
 @hub.on("is_connected")
 async def is_connected(conn: Connection, user_id: str) -> bool:
     return await hub.is_user_connected(user_id)
@@ -69,6 +78,11 @@ async def revoke(conn: Connection, user_id: str) -> int:
 @hub.on("who")
 async def who(conn: Connection, channel: str) -> list[Any]:
     return sorted(member.user_id or "" for member in await hub.presence(channel))
+
+
+@hub.on("claim")
+async def claim(conn: Connection, name: str) -> bool:
+    return await hub.node.broker.claim(name, hub.node.cluster.id, CLAIM)
 
 
 @hub.on("stats")

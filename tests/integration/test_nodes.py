@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 import jwt
@@ -23,7 +23,7 @@ from hubbub.errors import CloseCode
 from tests.integration.node_client import Client, client, clients
 from tests.integration.nodes_app import LIMITED
 from tests.nodes import BROKERS, SECRET, BrokerProcesses, NatsProcesses, NodeProcess, running_nodes
-from tests.serving import RawClient, RunningServer, until
+from tests.serving import RawClient, RunningServer, fetch, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -32,6 +32,8 @@ PULSE, TTL = 2.5, 10.0
 """Seconds between a node's signs of life, and for which it is believed."""
 SOON, OFTEN = 2.5, 10.0
 """Seconds in which the head of a channel is looked at again that has a first subscriber, and then, always."""
+ANSWERED = 20.0
+"""Seconds in which all who publish to a broker that is away know that it is."""
 MARK = b"nobody hears this at once"
 numbers = count()
 
@@ -176,6 +178,21 @@ async def test_what_is_revoked_is_closed_on_all_nodes(pair: Pair) -> None:
                 assert (await late.recv_close()).code == CloseCode.UNAUTHORIZED
 
 
+async def test_a_token_that_expires_ends_what_was_not_refreshed(pair: Pair) -> None:
+    """Row A10."""
+    end = int(time.time()) + 2
+    short, long = (jwt.encode({"sub": "eva", "exp": each}, SECRET, "HS256") for each in (end, end + 600))
+    async with (
+        client(pair.here, token=short) as near,
+        client(pair.there, token=short) as far,
+        client(pair.there, token=short) as refreshed,
+    ):
+        await refreshed.get("authenticate", {"token": long})
+        assert {await near.closed(), await far.closed()} == {CloseCode.TOKEN_EXPIRED}
+        assert end <= time.time() < end + 5.0
+        assert await refreshed.get("count", "eva") == 1
+
+
 async def test_a_key_on_two_nodes_is_one_publication(pair: Pair) -> None:
     """Row L6."""
     channel = fresh("room")
@@ -189,16 +206,22 @@ async def test_a_key_on_two_nodes_is_one_publication(pair: Pair) -> None:
         assert listener.data(channel) == list(range(20))
 
 
-async def test_a_limit_outlives_a_connection_and_is_each_nodes_own(pair: Pair) -> None:
-    """Row L4: what one user may do is counted on each node; with two of them it may do twice as much."""
+async def test_a_limit_holds_across_reconnects_and_nodes(pair: Pair) -> None:
+    """Row L4: what a user did on one node, the other has heard of within a second or two."""
     user, allowed = fresh("user"), []
-    for node in pair.nodes:
+    for node in (pair.here, pair.there, pair.here):
         some = 0
         for _ in range(3):
             async with client(node, user) as one:
                 some += [(await one.ask("limited"))["type"] for _ in range(4)].count("allowed")
         allowed.append(some)
-    assert allowed == [LIMITED.most, LIMITED.most]
+        async with clients((pair.here, None), (pair.there, None)) as both:
+            await eventually(lambda both=both: all_true(both, "must_wait", user), 5)
+    assert allowed == [LIMITED.most, 0, 0]
+
+
+async def all_true(clients: list[Client], type: str, payload: Any) -> bool:
+    return all([await each.get(type, payload) for each in clients])
 
 
 async def test_presence_that_does_not_change_costs_little(pair: Pair) -> None:
@@ -286,10 +309,15 @@ async def test_a_node_that_is_told_to_stop_loses_nothing(pair: Pair) -> None:
         starts = [await listening(other, channel) for channel in channels]
         work = [asyncio.create_task(flood(*each)) for each in zip(some, channels, acked, strict=True)]
         await until(lambda: min(map(len, acked)) > 50, 20)
-        began = time.monotonic()
-        pair.here.terminate()
-        for each in some:
-            await each.heard("reconnect")
+        async with RawClient.open(RunningServer(pair.here.port)) as probe:
+            assert (await health(probe, "readyz"))[0] == 200
+            began = time.monotonic()
+            pair.here.terminate()
+            for each in some:
+                await each.heard("reconnect")
+            status, found = await health(probe, "readyz")
+            assert (status, found["draining"], found["broker"]) == (503, True, True)
+            assert (await health(probe, "healthz"))[0] == 200
         with pytest.raises(OSError, match=r"."):
             await asyncio.open_connection("127.0.0.1", pair.here.port)
         await asyncio.gather(*work)
@@ -305,6 +333,13 @@ async def test_a_node_that_is_told_to_stop_loses_nothing(pair: Pair) -> None:
             assert other.data(channel) == sorted(kept)
     await pair.here.kill()
     await pair.here.start()
+
+
+async def health(probe: RawClient, name: str) -> tuple[int, Any]:
+    """Ask a node how it is, on a connection that it has already."""
+    probe.write(f"GET /ws/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    answer = await probe.recv_answer()
+    return answer.status, json.loads(answer.body)
 
 
 def is_at(message: Any, channel: str, data: Any) -> bool:
@@ -352,21 +387,29 @@ async def present(at: Client, channel: str, wanted: list[str]) -> bool:
     return bool(await at.get("who", channel) == wanted)
 
 
-async def test_a_node_that_stood_still_comes_back(pair: Pair) -> None:
+@pytest.mark.parametrize(("seconds", "many"), [(0.0, 50), pytest.param(60.0, 1000, marks=pytest.mark.full)])
+async def test_a_node_that_stood_still_comes_back(pair: Pair, seconds: float, many: int) -> None:
     """Row X17."""
-    room, here = fresh("room"), fresh("here")
+    room, here, name = fresh("room"), fresh("here"), fresh("claim")
     async with clients((pair.here, "still"), (pair.there, "awake")) as (still, awake):
         for each in (still, awake):
             await listening(each, room)
             await listening(each, here)
         await eventually(lambda: present(awake, here, ["awake", "still"]), 5)
+        assert await still.get("claim", name)
+        assert not await awake.get("claim", name)
+        began = time.monotonic()
         pair.here.stop()
-        for number in range(50):
+        for number in range(many):
             await awake.get("publish", {"channel": room, "data": number})
         await eventually(lambda: present(awake, here, ["awake"]), TTL + 2 * PULSE)
+        assert await awake.get("claim", name)
+        await eventually(lambda: passed(began, seconds), seconds + 1.0)
         pair.here.wake()
-        await still.heard(lambda message: is_at(message, room, 49))
-        assert still.data(room) == awake.data(room) == list(range(50))
+        await still.heard(lambda message: is_at(message, room, many - 1))
+        assert still.data(room) == awake.data(room) == list(range(many))
+        await awake.get("claim", name)
+        assert not await still.get("claim", name)
         await eventually(lambda: present(awake, here, ["awake", "still"]), TTL)
         await eventually(lambda: present(still, here, ["awake", "still"]), TTL)
         assert await still.get("count", "awake") == 1
@@ -375,7 +418,8 @@ async def test_a_node_that_stood_still_comes_back(pair: Pair) -> None:
 # The broker goes
 
 
-async def test_nothing_is_acknowledged_that_a_dead_broker_does_not_have(pair: Pair) -> None:
+@pytest.mark.parametrize(("seconds", "many"), [(3.0, 6), pytest.param(30.0, 24, marks=pytest.mark.full)])
+async def test_nothing_is_acknowledged_that_a_dead_broker_does_not_have(pair: Pair, seconds: float, many: int) -> None:
     """Row X6."""
     room, live = fresh("room"), fresh("live")
     async with AsyncExitStack() as stack:
@@ -386,35 +430,50 @@ async def test_nothing_is_acknowledged_that_a_dead_broker_does_not_have(pair: Pa
         await listening(watcher, live)
         await near.get("publish", {"channel": room, "data": 0})
         pair.broker.kill(0)
+        stack.callback(pair.broker.start)
         began = time.monotonic()
-        asked = [
-            asyncio.create_task(at.ask("publish", {"channel": room, "data": number, "key": str(number)}))
-            for number, at in enumerate([near, far] * 3, 1)
-        ]
+        first = publishing([near, far], room, range(1, many + 1))
         told = await near.ask("publish", {"channel": live, "data": "live"})
         if told["type"] == "error":
             assert told["payload"]["code"] == "unavailable"
         else:
             await watcher.heard(lambda message: is_at(message, live, "live"))
-        await eventually(lambda: passed(began, 3.0), 30)
-        assert not [task for task in asked if task.done() and task.result()["type"] == "published"]
+        await eventually(lambda: is_told(pair.here, "readyz", 503), 10)
+        assert await is_told(pair.here, "healthz", 200)
+        await eventually(lambda: passed(began, seconds), seconds + 1)
+        assert all(task.done() for task in first) or seconds < ANSWERED
+        assert not [task for task in first if task.done() and task.result()["type"] == "published"]
+        second = publishing([near, far], room, range(many + 1, many + 7))
         pair.broker.start()
-        answers = await asyncio.gather(*asked)
+        answers = await asyncio.gather(*first, *second)
         acked = {
             number: answer["payload"]["offset"]
             for number, answer in enumerate(answers, 1)
             if answer["type"] == "published"
         }
         assert {answer["payload"]["code"] for answer in answers if answer["type"] == "error"} <= {"unavailable"}
-        last = await published(far, room, 7)
+        last = await published(far, room, -1)
+        await eventually(lambda: is_told(pair.here, "readyz", 200), 10)
         if watcher.ended.is_set():
             assert watcher.socket.close_code == CloseCode.RESYNC
         else:
-            await watcher.heard(lambda message: is_at(message, room, 7))
+            await watcher.heard(lambda message: is_at(message, room, -1))
             kept = await remembered(far, room, {"offset": start["offset"], "epoch": start["epoch"]})
             assert acked.items() <= kept.items()
-            assert kept[7] == last
+            assert kept[-1] == last
             assert watcher.data(room) == sorted(kept, key=kept.__getitem__)
+
+
+def publishing(at: list[Client], channel: str, numbers: range) -> list[asyncio.Task[Any]]:
+    """Publish all at once, in turns at each of them."""
+    return [
+        asyncio.create_task(one.ask("publish", {"channel": channel, "data": number, "key": str(number)}))
+        for number, one in zip(numbers, cycle(at), strict=False)
+    ]
+
+
+async def is_told(node: NodeProcess, name: str, status: int) -> bool:
+    return (await fetch(RunningServer(node.port), f"/ws/{name}")).status == status
 
 
 async def published(at: Client, channel: str, data: Any) -> int:

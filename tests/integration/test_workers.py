@@ -338,34 +338,6 @@ async def test_a_second_signal_ends_it_at_once(here: Path) -> None:
         await until(lambda: not any(map(alive, pids)), SLOW)
 
 
-async def test_a_rolling_restart_loses_nothing(here: Path) -> None:
-    async with serving(here, "--drain-time", "3") as crew, AsyncExitStack() as stack:
-        followers = [Follower(crew.url, f"user{number}", "room:1") for number in range(20)]
-        for follower in followers:
-            await stack.enter_async_context(follower.following())
-        before = set(crew.workers)
-        stop = asyncio.Event()
-        publishing = asyncio.create_task(_publish_until(stop, crew))
-        crew.running.child.send_signal(signal.SIGHUP)
-        await crew.running.says("all workers were replaced", 2 * SLOW)
-        stop.set()
-        count = await publishing
-        await until(lambda: all(len(follower.seen) == count for follower in followers), SLOW)
-        assert all(follower.seen == list(range(count)) for follower in followers)
-        assert all(all(follower.recovered) for follower in followers)
-        assert sum(follower.sent_away for follower in followers) >= 20
-        assert not before & set(crew.workers)
-        assert len(crew.workers) == 2
-
-
-async def _publish_until(stop: asyncio.Event, crew: Crew) -> int:
-    count = 0
-    while not stop.is_set():
-        await crew.publish(range(count, count + 1), pause=0.02)
-        count += 1
-    return count
-
-
 async def test_a_rolling_restart_that_cannot_be_leaves_all_as_it_was(here: Path) -> None:
     async with serving(here, "--drain-time", "1") as crew, RawClient.join(crew.server) as client:
         before = set(crew.workers)
