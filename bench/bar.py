@@ -59,6 +59,7 @@ BARS = (
     Bar("upgrade", "hubbub in FastAPI", WS, 1.2),
     Bar("memory", "hubbub", None, 3.0),
     Bar("subscription", "alone on its channel", None, 250),
+    Bar("subscription", "alone, with presence", None, 250),
     Bar("subscription", "one of 1,000 on it", None, 250),
     Bar("subscription", "with presence", None, 250),
     Bar("subscription", "with presence, signed in", None, 250),

@@ -25,8 +25,9 @@ from hubbub.core.limits import Limits
 __all__ = ["measure"]
 
 COUNT = 100_000
-A_BEAT, BEAT = 5_000, 0.26
+A_BEAT, BEAT = 1_250, 0.26  # 5,000 a second: what is to be told of them is in memory for a beat
 CROWD = 1000
+HISTORY = 100
 MESSAGE = b'"' + b"x" * 100 + b'"'
 
 Fill = Callable[[Hub], Awaitable[Callable[[], Awaitable[None]]]]
@@ -47,6 +48,10 @@ class Nowhere:
     def write(self, data: object) -> None:
         """Let it go."""
 
+    def ping(self) -> bool:
+        """Have no pings."""
+        return False
+
     def close(self, code: int, reason: str) -> None:
         """Agree."""
         asyncio.get_running_loop().call_soon(self._connection.lost, code, reason)
@@ -55,6 +60,11 @@ class Nowhere:
 async def _alone(hub: Hub) -> Callable[[], Awaitable[None]]:
     """Each connection on a channel of its own."""
     return _subscribe(hub, [(connection, f"room:{n}") for n, connection in enumerate(_connect(hub))])
+
+
+async def _alone_seen(hub: Hub) -> Callable[[], Awaitable[None]]:
+    """The same, and the channel knows who is there."""
+    return _subscribe(hub, [(connection, f"crowd:{n}") for n, connection in enumerate(_connect(hub))])
 
 
 async def _crowded(hub: Hub) -> Callable[[], Awaitable[None]]:
@@ -77,10 +87,21 @@ async def _signed_in(hub: Hub) -> Callable[[], Awaitable[None]]:
 
 async def _remembered(hub: Hub) -> Callable[[], Awaitable[None]]:
     """Channels with one publication each, and nobody there; what is published is left out."""
-    names = [f"log:{n}" for n in range(COUNT)]
+    return await _remember(hub, COUNT)
+
+
+async def _long_remembered(hub: Hub) -> Callable[[], Awaitable[None]]:
+    """The same, a hundred in each channel: the bytes are for one of them."""
+    return await _remember(hub, COUNT // HISTORY)
+
+
+async def _remember(hub: Hub, channels: int) -> Callable[[], Awaitable[None]]:
+    names = [f"log:{n}" for n in range(channels)] * (COUNT // channels)
     await hub.publish("log:kept", None, 1)
     kept = (await hub.history("log:kept")).publications[0]
-    copies = [type(kept)(n + 2, n, kept.published_at, None, MESSAGE) for n in range(COUNT)]
+    offsets = list(range(COUNT + channels))  # a publication and the one before it share the number
+    places = zip(offsets[channels:], offsets, strict=False)
+    copies = [type(kept)(offset, previous, kept.published_at, None, MESSAGE) for offset, previous in places]
 
     async def fill() -> None:
         assert isinstance(hub.node.broker, MemoryBroker)
@@ -93,10 +114,12 @@ async def _remembered(hub: Hub) -> Callable[[], Awaitable[None]]:
 
 SHAPES: dict[str, Fill] = {
     "alone on its channel": _alone,
+    "alone, with presence": _alone_seen,
     "one of 1,000 on it": _crowded,
     "with presence": _seen,
     "with presence, signed in": _signed_in,
     "idle channel with a history": _remembered,
+    "one of 100 messages of it": _long_remembered,
 }
 
 
@@ -153,7 +176,7 @@ async def _weigh(shape: str) -> float:
     hub = Hub(limits=Limits(connections=10 * COUNT, connections_per_address=10 * COUNT))
     hub.namespace("room")
     hub.namespace("crowd", presence=True)
-    hub.namespace("log", history=100, history_ttl=3600)
+    hub.namespace("log", history=HISTORY, history_ttl=3600)
     async with hub.running():
         fill = await SHAPES[shape](hub)
         await asyncio.sleep(1.0)  # for what comes with the connections

@@ -93,7 +93,7 @@ async def test_a_snapshot_that_never_comes_is_not_asked_for_without_end(
     here, there = pair
     await spoken(here, there)
     asked, answered = keep(here, monkeypatch), keep(there, monkeypatch, lose=Snapshot)
-    there.node.presence.leases._own.version += 5  # as if so many deltas had been lost
+    there.node.presence.leases.version += 5  # as if so many deltas had been lost
 
     here.node.cluster._wanted.clear()  # as if they had met long ago
     hears(here, there.node.cluster._alive())

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,15 +120,44 @@ def test_a_list_is_of_the_oldest_and_made_once_until_it_changes() -> None:
 
 
 def test_channels_without_members_are_forgotten_once_that_is_told() -> None:
-    rosters = Rosters()
+    there: list[Entry] = [ANN]
+    rosters = Rosters(lambda channel: there)
     rosters.change("room", None, ANN)
     assert list(rosters.take_changed()) == ["room"]
     assert told(rosters.tell("room")) == ([], [], ["ann 1"])
+    there.clear()
     rosters.change("room", ANN, None)
     rosters.take_changed()
     assert told(rosters.tell("room")) == (["ann 0"], [], [])
-    assert (len(rosters), rosters.get("room"), list(rosters.take_changed())) == (0, None, [])
+    assert (len(rosters), len(rosters.get("room")), list(rosters.take_changed())) == (0, 0, [])
     assert told(rosters.tell("room")) == ([], [], [])
+
+
+def test_of_a_few_connections_nothing_is_kept_of_which_all_is_told() -> None:
+    there = [ANN, ANN_TAB, BEN]
+    rosters = Rosters(lambda channel: there)
+    for _ in range(2):
+        assert names(rosters.get("room").members()) == ["ann 2", "ben 1"]
+        there.append(STRANGER)
+        rosters.change("room", None, STRANGER)
+        assert (len(rosters), names(rosters.get("room").members())) == (1, ["ann 2", "ben 1", "4 1"])
+        assert told(rosters.tell("room")) == ([], [], ["4 1"])
+        assert len(rosters) == 0
+        there.remove(STRANGER)
+        rosters.change("room", STRANGER, None)
+        assert told(rosters.tell("room")) == (["4 0"], [], [])
+    busy = there[1] = Entry("2", "ann", b"1", 5)
+    rosters.change("room", ANN_TAB, busy)
+    assert [member.state == msgspec.Raw(b"1") for member in rosters.tell("room").updated] == [True]
+    assert names(rosters.get("room").members()) == ["ann 2", "ben 1"]
+
+
+def test_the_roster_of_many_connections_is_kept() -> None:
+    there = [Entry(str(number), "ann") for number in range(9)]
+    rosters = Rosters(lambda channel: there)
+    rosters.change("room", None, there[-1])
+    assert told(rosters.tell("room")) == ([], ["ann 9"], [])
+    assert (len(rosters), rosters.get("room")) == (1, rosters.get("room"))
 
 
 class Client:

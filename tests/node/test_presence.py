@@ -383,7 +383,7 @@ async def test_hidden_presence_is_only_for_who_asks(hub: Hub, beats: Iterator[in
     assert hub.node.presence._blind == {}
     assert (await ask(ann_connection, ann, "presence", "hidden:1"))["count"] == 2
     assert [each.user_id for each in await hub.presence("hidden:1")] == ["ann", "ben"]
-    assert hub.node.presence.leases.rosters.get("hidden:1").settled  # type: ignore[union-attr]
+    assert hub.node.presence.leases.rosters.get("hidden:1").settled
 
 
 async def test_a_channel_without_presence_says_nothing(hub: Hub, beats: Iterator[int]) -> None:
@@ -503,6 +503,40 @@ async def test_who_overflows_when_it_joins_is_not_there(
     assert seen == [connection]
     assert not connection.is_open
     assert await hub.presence(channel) == []
+
+
+@pytest.mark.parametrize("channel", ["room:1", "hall:1"])
+async def test_who_overflows_when_it_signs_in_is_gone(
+    hub: Hub, beats: Iterator[int], monkeypatch: pytest.MonkeyPatch, channel: str
+) -> None:
+    connection, _ = await join(hub, "ann", channel)
+    other, told = await join(hub, "ben", channel)
+    await beat(hub, beats)
+    told.forget()
+
+    def overflow(outbox: Any) -> None:
+        monkeypatch.undo()
+        connection.close(CloseCode.SLOW_CONSUMER, "read too slowly")
+
+    monkeypatch.setattr(hub.node.inbox, "join", overflow)
+    connection.identify("cat")
+    assert not connection.is_open
+    await beat(hub, beats)
+    assert pushes(told) == [("presence_leave", [{"userId": "ann"}], 1)]
+    assert await hub.presence(channel) == [Present("ben", (other.id,))]
+
+
+async def test_of_a_few_subscribers_that_are_quiet_nothing_is_kept(hub: Hub, beats: Iterator[int]) -> None:
+    clients = [await join(hub, user, channel) for user in ("ann", None) for channel in ("room:1", "hall:2")]
+    await beat(hub, beats)
+    presence = hub.node.presence
+    assert (len(presence.leases.rosters), presence.here._noted) == (0, {})
+    for (connection, transport), state in zip(clients, (1, 2, None, None), strict=True):
+        await ask(connection, transport, "presence", connection.channels[0], state=state)
+    await beat(hub, beats)
+    assert len(presence.leases.rosters) == 0
+    assert [present.state for present in await hub.presence("room:1")] == [1, None]
+    assert presence.leases.snapshot().channels.keys() == {"room:1", "hall:2"}
 
 
 async def test_nothing_is_left_of_those_who_left(hub: Hub, beats: Iterator[int]) -> None:

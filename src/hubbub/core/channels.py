@@ -7,7 +7,7 @@ So do most channels their members, one device of one user; a dict takes over whe
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from hubbub.errors import RequestError
@@ -31,13 +31,14 @@ S = TypeVar("S", bound=Subscriber)
 
 
 class Channel(Generic[S]):
-    """One channel: its name, its members, oldest first, and what becomes of a slow one."""
+    """One channel: its name, its members, oldest first, what becomes of a slow one, and whether presence is kept."""
 
-    __slots__ = ("members", "name", "slow")
+    __slots__ = ("members", "name", "present", "slow")
 
-    def __init__(self, name: str, slow: Slow = "close") -> None:
+    def __init__(self, name: str, slow: Slow = "close", present: bool = False) -> None:
         self.name = name
         self.slow = slow
+        self.present = present
         self.members: tuple[S, ...] | dict[S, None] = ()
 
     def add(self, member: S) -> None:
@@ -66,15 +67,18 @@ class Channels(Generic[S]):
     def __len__(self) -> int:
         return len(self._by_name)
 
+    def __iter__(self) -> Iterator[Channel[S]]:
+        return iter(self._by_name.values())
+
     def get(self, name: str) -> Channel[S] | None:
         """The channel of this name, if anybody is subscribed."""
         return self._by_name.get(name)
 
-    def subscribe(self, member: S, name: str, slow: Slow = "close") -> bool:
-        """Make `member` a subscriber; False if it was one. `slow` is for a channel that did not exist."""
+    def subscribe(self, member: S, name: str, slow: Slow = "close", present: bool = False) -> bool:
+        """Make `member` a subscriber; False if it was one. `slow` and `present` are for a channel that is new."""
         channel = self._by_name.get(name)
         if channel is None:
-            channel = self._by_name[name] = Channel(name, slow)
+            channel = self._by_name[name] = Channel(name, slow, present)
         elif member in channel.members:
             return False
         channel.add(member)

@@ -6,17 +6,19 @@ Rules of this file:
 2. Its deltas are numbered from 1. One that is not the next is not applied: ask for a snapshot, which has the number of
    the last delta in it. What is older than what is known changes nothing. Nobody gives a node its own.
 3. A node that is not heard of for the time to live takes all that it answers for away, once; heard of again, it is new.
+4. What this node answers for is known to its subscriptions. It is not kept here as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 
 from hubbub.core.presence import Entry, Rosters
 
-__all__ = ["Change", "Delta", "Leases", "Snapshot"]
+__all__ = ["Change", "Delta", "Leases", "Own", "Snapshot"]
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -43,8 +45,18 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True, tag_field="say", array_lik
     channels: dict[str, list[Entry]]
 
 
+class Own(Protocol):
+    """What this node answers for."""
+
+    def __iter__(self) -> Iterator[str]:
+        """The channels."""
+
+    def entries(self, channel: str) -> Iterable[Entry]:
+        """The connections in one."""
+
+
 class Lease:
-    """What one node answers for.
+    """What another node answers for.
 
     Attributes:
         version: the number of its last delta in here.
@@ -82,48 +94,44 @@ class Leases:
     Args:
         node: the id of this one.
         ttl: seconds for which another one is believed that is not heard of.
+        own: what this node answers for.
         shared: whether there are other nodes, which want deltas; else none are kept.
+
+    Attributes:
+        version: the number of this node's last delta.
     """
 
-    def __init__(self, node: str, ttl: float, *, shared: bool = False) -> None:
+    def __init__(self, node: str, ttl: float, own: Own, *, shared: bool = False) -> None:
         self.node = node
-        self.rosters = Rosters()
+        self.version = 0
+        self.rosters = Rosters(self.entries)
         self._ttl = ttl
         self._shared = shared
-        self._own = Lease(0, 0.0)
-        self._changed: dict[tuple[str, str], None] = {}
+        self._own = own
+        self._changed: dict[tuple[str, str], Entry | None] = {}
         self._others: dict[str, Lease] = {}
-
-    @property
-    def version(self) -> int:
-        """The number of this node's last delta."""
-        return self._own.version
 
     # What this node answers for
 
-    def get(self, channel: str, connection_id: str) -> Entry | None:
-        """The entry of a connection of this node."""
-        return self._own.channels.get(channel, {}).get(connection_id)
-
-    def put(self, channel: str, connection_id: str, entry: Entry | None) -> None:
-        """Set the entry of a connection of this node, or with None take it out."""
-        self._put(self._own, channel, connection_id, entry)
+    def change(self, channel: str, connection_id: str, before: Entry | None, after: Entry | None) -> None:
+        """Take note that a connection's entry is another one now, or with None that it has none."""
         if self._shared:
-            self._changed[channel, connection_id] = None
+            self._changed[channel, connection_id] = after
+        if before != after:
+            self.rosters.change(channel, before, after)
 
     def take_delta(self) -> Delta | None:
         """What has changed here since the last delta, None if nothing has."""
         if not self._changed:
             return None
         changed, self._changed = self._changed, {}
-        self._own.version += 1
-        changes = [Change(channel, id, self.get(channel, id)) for channel, id in changed]
-        return Delta(self.node, self._own.version, changes)
+        self.version += 1
+        changes = [Change(channel, id, entry) for (channel, id), entry in changed.items()]
+        return Delta(self.node, self.version, changes)
 
     def snapshot(self) -> Snapshot:
         """All that this node answers for, up to its last delta; what has changed since is in it and in the next one."""
-        channels = {channel: list(entries.values()) for channel, entries in self._own.channels.items()}
-        return Snapshot(self.node, self._own.version, channels)
+        return Snapshot(self.node, self.version, {channel: list(self._own.entries(channel)) for channel in self._own})
 
     # What others do
 
@@ -176,14 +184,16 @@ class Leases:
 
     def forget(self, node: str) -> None:
         """Take away what another node answers for, now: it said goodbye."""
-        lease = self._others.pop(node, None)
+        lease = self._others.get(node)
         if lease is not None:
             for channel, id in list(lease.all()):
                 self._put(lease, channel, id, None)
+            del self._others[node]
 
     def entries(self, channel: str) -> Iterator[Entry]:
         """The connections in a channel, on all nodes."""
-        for lease in (self._own, *self._others.values()):
+        yield from self._own.entries(channel)
+        for lease in self._others.values():
             yield from lease.channels.get(channel, {}).values()
 
     # Inside

@@ -5,11 +5,12 @@ Rules of this file:
    connections set and still holds.
 2. What changes between two tellings is told once, as the difference: who came and went in between is not told.
 3. But whoever was shown the list in between may know of a member what nobody else was told: what became of it is told.
+4. Where all is told of a few connections, nothing of them is kept: their roster is made again when it is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -20,6 +21,7 @@ __all__ = ["Changes", "Entry", "Key", "Member", "Roster", "Rosters"]
 
 Key = tuple[str | None, str | None]
 """Which member: its user's id, or else its connection's."""
+FEW = 4  # connections, of which a roster is soon made
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -67,11 +69,13 @@ class Changes:
         left: members that are gone.
         updated: members that have another state or number of connections.
         joined: members that are new.
+        count: how many there are now.
     """
 
     left: list[Member]
     updated: list[Member]
     joined: list[Member]
+    count: int = 0
 
 
 class _Touched(NamedTuple):
@@ -86,11 +90,14 @@ class Roster:
     """The members of one channel: users, oldest first, then anonymous connections.
 
     Of most it keeps how many connections they have, and makes a `Member` when one is asked for.
+
+    Args:
+        entries: the connections that are there, of whom all is told.
     """
 
     __slots__ = ("_listed", "_listing", "_shown", "_stated", "_strangers", "_touched", "_turn", "_users")
 
-    def __init__(self) -> None:
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._users: dict[str, int] = {}
         self._strangers: dict[str, int] = {}
         self._stated: dict[Key, tuple[Entry, ...]] = {}
@@ -99,6 +106,11 @@ class Roster:
         self._shown = 0  # how many there were at the last showing
         self._listing: bytes | None = None
         self._listed: frozenset[Key] = frozenset()
+        for entry in entries:
+            ids, id = self._place(entry.key)
+            ids[id] = ids.get(id, 0) + 1
+            if entry.state is not None:
+                self._stated[entry.key] = (*self._stated.get(entry.key, ()), entry)
 
     def __len__(self) -> int:
         return len(self._users) + len(self._strangers)
@@ -122,6 +134,11 @@ class Roster:
         """Whether there is nothing to tell."""
         return not self._touched
 
+    @property
+    def few(self) -> bool:
+        """Whether these are few connections."""
+        return len(self) <= FEW and sum(self._users.values()) + len(self._strangers) <= FEW
+
     def change(self, before: Entry | None, after: Entry | None) -> None:
         """Put one connection's entry in another's place; None for the one that was not there, or is not any more."""
         if before is not None and after is not None and before.key == after.key:
@@ -138,8 +155,11 @@ class Roster:
     def listing(self, most: int) -> bytes:
         """The JSON of the first `most` members; until the next telling it is made once, as long as it stays the same.
 
-        So a storm of subscriptions to a big channel does not make the same list again and again.
+        So a storm of subscriptions to a big channel does not make the same list again and again. That of a few is
+        soon made, and not kept.
         """
+        if len(self) <= FEW:
+            return msgspec.json.encode(self.members(most))
         if self._listing is None or len(self._listed) > most or len(self._listed) < min(most, len(self)):
             self._listed = frozenset(islice(self, most))
             self._listing = msgspec.json.encode(self.members(most))
@@ -150,7 +170,7 @@ class Roster:
 
     def tell(self) -> Changes:
         """What has changed since the last time."""
-        changes = Changes([], [], [])
+        changes = Changes([], [], [], len(self))
         for key, (_, told, shown) in self._touched.items():
             member = self.get(key)
             if member == told and not shown:
@@ -196,24 +216,30 @@ class Roster:
 
 
 class Rosters:
-    """The members of all channels that have any, or had until the last telling."""
+    """The members of all channels; kept are those of many connections, and of whom something is to be told.
 
-    def __init__(self) -> None:
+    Args:
+        entries: gives the connections in a channel.
+    """
+
+    def __init__(self, entries: Callable[[str], Iterable[Entry]]) -> None:
+        self._entries = entries
         self._by_channel: dict[str, Roster] = {}
         self._changed: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._by_channel)
 
-    def get(self, channel: str) -> Roster | None:
-        """The members of one channel, if there are any."""
-        return self._by_channel.get(channel)
+    def get(self, channel: str) -> Roster:
+        """The members of one channel."""
+        roster = self._by_channel.get(channel)
+        return Roster(self._entries(channel)) if roster is None else roster
 
     def change(self, channel: str, before: Entry | None, after: Entry | None) -> None:
-        """See `Roster.change`."""
+        """See `Roster.change`; the channel's connections have changed already, and these are all else that did."""
         roster = self._by_channel.get(channel)
         if roster is None:
-            roster = self._by_channel[channel] = Roster()
+            roster = self._by_channel[channel] = Roster(self._before(channel, before, after))
         roster.change(before, after)
         self._changed[channel] = None
 
@@ -223,13 +249,23 @@ class Rosters:
         return changed
 
     def tell(self, channel: str) -> Changes:
-        """See `Roster.tell`; a channel without members is forgotten."""
+        """See `Roster.tell`."""
         roster = self._by_channel.get(channel)
         if roster is None:
             return Changes([], [], [])
-        if not roster:
+        if roster.few:
             del self._by_channel[channel]
         return roster.tell()
+
+    def _before(self, channel: str, before: Entry | None, after: Entry | None) -> Iterator[Entry]:
+        """The connections in a channel as they were, when one of them had another entry, or none."""
+        for entry in self._entries(channel):
+            if after is None or entry.connection_id != after.connection_id:
+                yield entry
+            elif before is not None:
+                yield before
+        if after is None and before is not None:
+            yield before
 
 
 def _member(key: Key, connections: int, stated: tuple[Entry, ...]) -> Member:

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ MOST_KEYS = 100_000
 DEDUPE = 120.0
 """Seconds for which an idempotency key is known."""
 MOST = 1 << 62
+FEW = 8  # publications, for which a tuple is as fast
 
 
 class Position(NamedTuple):
@@ -75,7 +77,7 @@ class Past:
 class Window:
     """The last publications of one channel, oldest first.
 
-    They are in a list: a deque begins with room for 64, and most channels have a few.
+    A few are a tuple, which is the smallest thing that holds them; a list takes over where there are many.
     """
 
     __slots__ = ("channel", "floor", "publications", "ttl")
@@ -84,11 +86,16 @@ class Window:
         self.channel = channel
         self.floor = floor
         self.ttl = ttl
-        self.publications: list[Publication] = []
+        self.publications: tuple[Publication, ...] | list[Publication] = ()
 
     def add(self, publication: Publication, size: int) -> None:
         """Remember one more, at most `size` of them."""
-        self.publications.append(publication)
+        if isinstance(self.publications, list):
+            self.publications.append(publication)
+        elif len(self.publications) < FEW:
+            self.publications = (*self.publications, publication)
+        else:
+            self.publications = [*self.publications, publication]
         self._forget(len(self.publications) - size)
 
     def expire(self, now: int) -> None:
@@ -99,13 +106,16 @@ class Window:
 
     def since(self, offset: int) -> list[Publication]:
         """Those behind an offset."""
-        return self.publications[bisect_right(self.publications, offset, key=_offset) :]
+        return list(islice(self.publications, bisect_right(self.publications, offset, key=_offset), None))
 
     def _forget(self, count: int) -> None:
         """Let the oldest go."""
         if count > 0:
             self.floor = self.publications[count - 1].offset
-            del self.publications[:count]
+            if isinstance(self.publications, list) and len(self.publications) > count + FEW:
+                del self.publications[:count]
+            else:
+                self.publications = tuple(self.publications[count:])
 
 
 class Memory:
@@ -204,7 +214,7 @@ class Memory:
         """Take in a publication of an earlier life of this process, the channel's last so far."""
         window = self._windows.get(channel)
         while window is not None and window.publications and window.publications[-1].offset > publication.previous:
-            window.publications.pop()  # what failed half-way: the one behind it knows nothing of it
+            window.publications = window.publications[:-1]  # it failed half-way: the next knows nothing of it
         self.remember(channel, publication, MOST, ttl)
 
     def note_key(self, channel: str, key: str, offset: int, now: int) -> None:
@@ -233,7 +243,7 @@ class Memory:
         self.counter = self.counter + self._step() if at is None else at
         window = self._windows.pop(channel, None)
         if window is not None:
-            window.publications.clear()  # the wheel has it for some time yet
+            window.publications = ()  # the wheel has it for some time yet
         self.watermark = self.counter
 
     def flush(self, epoch: str) -> None:

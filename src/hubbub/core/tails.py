@@ -113,7 +113,7 @@ class Tail:
         if not past.complete or since.epoch != self.head.epoch or since.offset >= floor or not reaches:
             return
         older = [publication for publication in publications if publication.offset <= floor]
-        self._window.publications[:0] = older
+        self._window.publications = [*older, *self._window.publications]
         self._window.floor = since.offset
 
     def _pass(self, publication: Publication) -> None:

@@ -342,6 +342,7 @@ class Node:
     def identified(self, connection: Connection, before: str | None) -> None:
         """Take note that a connection belongs to another user than `before`, or to the same one for another time."""
         if connection.state is ConnectionState.OPEN:
+            self.presence.identified(connection, before)  # first: nothing can have ended its subscriptions yet
             self._admit(connection)
         if before != connection.user_id:
             self._moved(before, connection.user_id)

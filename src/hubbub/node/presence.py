@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,11 @@ from hubbub.core.leases import Leases
 from hubbub.core.presence import Entry, Key, Member
 from hubbub.core.session import ConnectionState
 from hubbub.errors import RequestError
+from hubbub.node.attendance import Attendance
 from hubbub.node.batch import Batch, Publication
 
 if TYPE_CHECKING:
+    from hubbub.core.channels import Channel
     from hubbub.core.namespaces import Namespace
     from hubbub.node.connection import Connection
     from hubbub.node.node import Node
@@ -73,7 +75,8 @@ class Presence:
 
     def reset(self) -> None:
         """Have nobody."""
-        self.leases = Leases(self._node.cluster.id, TTL, shared=self._node.broker.shared)
+        self.here = Attendance(self._node)
+        self.leases = Leases(self._node.cluster.id, TTL, self.here, shared=self._node.broker.shared)
         self._blind: dict[str, set[Connection]] = {}
         self._due: deque[str] = deque()
         self._pushes: deque[tuple[str, Batch, Iterator[Outbox]]] = deque()
@@ -91,10 +94,15 @@ class Presence:
             return False
         return True
 
-    def began(self, connection: Connection, namespace: Namespace, channel: str) -> None:
-        """Let a subscriber be there; again changes nothing."""
-        if namespace.presence and self.leases.get(channel, connection.id) is None:
-            self.leases.put(channel, connection.id, Entry(connection.id, connection.user_id))
+    def began(self, connection: Connection, channel: Channel[Outbox]) -> None:
+        """Let a new subscriber be there, if it is not yet."""
+        if not channel.present:
+            return
+        ahead = self.here.forget(connection, channel.name)
+        if ahead is None:
+            self.leases.change(channel.name, connection.id, None, Entry(connection.id, connection.user_id))
+        elif ahead.state is not None:
+            self.here.put(connection, channel.name, ahead)
 
     def answer(self, connection: Connection, namespace: Namespace, channel: str, sees: bool) -> dict[str, Any]:
         """What `subscribed` says of a subscriber's company; it begins to be there with it.
@@ -110,25 +118,31 @@ class Presence:
         if not sees:
             if namespace.presence is True:
                 self._blind.setdefault(channel, set()).add(connection)
-            self.began(connection, namespace, channel)
+            self._come(connection, channel)
             return {}
-        roster = self.leases.rosters.get(channel)
-        if roster is not None:
-            roster.show()
-        self.began(connection, namespace, channel)
+        self.leases.rosters.get(channel).show()
+        self._come(connection, channel)
         return {"presence": self._list(channel, MOST_SHOWN)}
 
-    def ended(self, connection: Connection, channel: str) -> None:
-        """Let a connection be there no more."""
-        if self.leases.get(channel, connection.id) is not None:
-            self.leases.put(channel, connection.id, None)
+    def ended(self, connection: Connection, channel: str, *, subscribed: bool) -> None:
+        """Let a connection be there no more; `subscribed` says whether it was, where presence is kept."""
+        before = self.here.forget(connection, channel)
+        if before is None and subscribed:
+            before = Entry(connection.id, connection.user_id)
+        if before is not None:
+            self.leases.change(channel, connection.id, before, None)
             self._see(connection, channel)
 
-    def identified(self, connection: Connection, channels: Iterable[str]) -> None:
-        """Let a connection be there as its present user, who has set nothing yet."""
-        for channel in channels:
-            if self.leases.get(channel, connection.id) is not None:
-                self.leases.put(channel, connection.id, Entry(connection.id, connection.user_id))
+    def identified(self, connection: Connection, before: str | None) -> None:
+        """Let a connection be there as its present user, who has set nothing yet, not as the one before."""
+        if before == connection.user_id:
+            return
+        for channel in self._node.subscriptions.channels(connection):
+            if self.here.has(connection, channel):
+                was = self.here.forget(connection, channel) or Entry(connection.id, before)
+                entry = Entry(connection.id, connection.user_id)
+                self.here.put(connection, channel, entry)
+                self.leases.change(channel, connection.id, was, entry)
 
     async def recheck(self, connection: Connection, channel: str) -> None:
         """Ask the app again whether a subscriber may see who is there."""
@@ -136,7 +150,7 @@ class Presence:
         if namespace.presence is not True:
             return
         sees = await self.look(connection, namespace, channel)
-        if self.leases.get(channel, connection.id) is None:
+        if not self.here.has(connection, channel):
             return
         if not sees:
             self._blind.setdefault(channel, set()).add(connection)
@@ -163,16 +177,18 @@ class Presence:
         if len(state) > MOST_STATE:
             raise RequestError("invalid_payload", f"A state has {MOST_STATE} bytes at most.", "state")
         await self._permit(connection, channel)
-        if self.leases.get(channel, connection.id) is None:
+        before = self.here.get(connection, channel)
+        if before is None:
             raise RequestError("forbidden", "Subscribe to a channel before you set a state on it.", "channel")
         value = None if state == b"null" else state
-        self.leases.put(channel, connection.id, Entry(connection.id, connection.user_id, value, _now()))
+        entry = Entry(connection.id, connection.user_id, value, 0 if value is None else _now())
+        self.here.put(connection, channel, entry)
+        self.leases.change(channel, connection.id, before, entry)
         return {"channel": channel, "state": msgspec.Raw(state)}
 
     def count(self, channel: str) -> int:
         """How many members a channel has."""
-        roster = self.leases.rosters.get(channel)
-        return 0 if roster is None else len(roster)
+        return len(self.leases.rosters.get(channel))
 
     def members(self, channel: str) -> list[Present]:
         """All members of a channel, with their connections, for the server.
@@ -182,8 +198,6 @@ class Presence:
         """
         self._node.subscriptions.find(channel)
         roster = self.leases.rosters.get(channel)
-        if roster is None:
-            return []
         ids: dict[Key, list[str]] = {}
         for entry in self.leases.entries(channel):
             ids.setdefault(entry.key, []).append(entry.connection_id)
@@ -224,22 +238,22 @@ class Presence:
             ("presence_join", changes.joined),
         ):
             if members:
-                cost += self._push(channel, type, members)
+                cost += self._push(channel, type, members, changes.count)
         return cost
 
-    def _push(self, channel: str, type: str, members: list[Member]) -> int:
+    def _push(self, channel: str, type: str, members: list[Member], count: int) -> int:
         """Note a push for a few subscribers, queue one for many; how many it is noted for."""
         node, blind = self._node, self._blind.get(channel, ())
         found, noted = node.channels.get(channel), 0
         late = [
             each.outbox
             for each in node.subscriptions.catching_up(channel)
-            if each not in blind and self.leases.get(channel, each.id) is not None
+            if each not in blind and self.here.has(each, channel)
         ]
         if found is None and not late:
             return 0
         listed = msgspec.Raw(msgspec.json.encode(members[:MOST_SHOWN]))
-        text = encode(type, {"channel": channel, "members": listed, "count": self.count(channel)}, _now())
+        text = encode(type, {"channel": channel, "members": listed, "count": count}, _now())
         if found is not None and not blind and found.slow == "close" and len(found.members) < PORTION:
             node.delivery.note(found, text)
             noted = len(found.members)
@@ -255,7 +269,7 @@ class Presence:
         count = 0
         for outbox in islice(outboxes, most):
             count += 1
-            if self.leases.get(channel, outbox.connection.id) is not None:
+            if self.here.has(outbox.connection, channel):
                 self._node.delivery.drain(outbox)
                 outbox.put(batch.data(outbox.transport.form))
         if count < most:
@@ -263,6 +277,13 @@ class Presence:
         return count
 
     # Inside
+
+    def _come(self, connection: Connection, channel: str) -> None:
+        """Let a connection be there, if it is not, before it is a subscriber."""
+        if not self.here.has(connection, channel):
+            entry = Entry(connection.id, connection.user_id)
+            self.here.put(connection, channel, entry)
+            self.leases.change(channel, connection.id, None, entry)
 
     async def _permit(self, connection: Connection, channel: str) -> None:
         await self._node.subscriptions.permit("presence", connection, channel)
@@ -280,15 +301,11 @@ class Presence:
         return True
 
     def _show(self, channel: str, most: int) -> dict[str, Any]:
-        roster = self.leases.rosters.get(channel)
-        if roster is not None:
-            roster.show()
+        self.leases.rosters.get(channel).show()
         return self._list(channel, most)
 
     def _list(self, channel: str, most: int) -> dict[str, Any]:
         roster = self.leases.rosters.get(channel)
-        if roster is None:
-            return {"members": [], "count": 0}
         return {"members": msgspec.Raw(roster.listing(most)), "count": len(roster)}
 
 

@@ -76,6 +76,10 @@ class Subscriptions:
             connection, channel
         ) is not None
 
+    def channels(self, connection: Connection) -> tuple[str, ...]:
+        """What a connection is subscribed to, or about to be."""
+        return (*connection.channels, *self._waiting.get(connection, ()))
+
     async def permit(self, action: Action, connection: Connection, channel: str) -> Lease | None:
         """Let the app decide.
 
@@ -179,11 +183,12 @@ class Subscriptions:
         if connection.state is ConnectionState.OPEN:
             self._node.delivery.drain(connection.outbox)  # which may be one message too many
         if connection.state is not ConnectionState.OPEN:
-            self._node.presence.ended(connection, channel)  # it began with the answer
+            self._node.presence.ended(connection, channel, subscribed=False)  # it began with the answer
             return False
-        first = self._node.channels.get(channel) is None
-        if not self._node.channels.subscribe(connection.outbox, channel, self.find(channel).slow):
+        first, namespace = self._node.channels.get(channel) is None, self.find(channel)
+        if not self._node.channels.subscribe(connection.outbox, channel, namespace.slow, bool(namespace.presence)):
             return False
+        self._node.presence.began(connection, connection.outbox.channels[-1])
         self._began(connection, channel, first)
         return True
 
@@ -219,12 +224,11 @@ class Subscriptions:
         """Exchange the personal channels of the user before for the present one's, and ask again about all others."""
         if connection.state is not ConnectionState.OPEN:
             return
-        kept = (*connection.channels, *self._waiting.get(connection, ()))
+        kept = self.channels(connection)
         places = connection.identity.resume if before is None and connection.identity is not None else ()
         restored = {channel for channel, _ in places}
         if places:
             self._spawn(self.restore(connection, places))
-        self._node.presence.identified(connection, kept)
         for namespace in self.namespaces.personal():
             if before is not None:
                 self.remove(connection, f"{namespace.name}:{before}")
@@ -250,23 +254,28 @@ class Subscriptions:
         if catch_up is not None:
             self._close(catch_up)
         self._node.delivery.drain(connection.outbox)
-        if self._node.channels.unsubscribe(connection.outbox, channel):
+        found = self._node.channels.get(channel)
+        if found is not None and self._node.channels.unsubscribe(connection.outbox, channel):
+            self._node.presence.ended(connection, channel, subscribed=found.present)
             self._ended(connection, channel)
             return True
-        self._node.presence.ended(connection, channel)
+        self._node.presence.ended(connection, channel, subscribed=False)
         return catch_up is not None
 
     def left(self, connection: Connection) -> None:
         """End all subscriptions of a connection that says goodbye."""
         for channel in list(self._waiting.get(connection, ())):
             self._close(self._catch_ups[channel][connection])
-            self._node.presence.ended(connection, channel)
-        for channel in self._node.channels.leave_all(connection.outbox):
-            self._ended(connection, channel)
+            self._node.presence.ended(connection, channel, subscribed=False)
+        channels = connection.outbox.channels
+        self._node.channels.leave_all(connection.outbox)
+        for found in channels:  # before a hook can ask who is there
+            self._node.presence.ended(connection, found.name, subscribed=found.present)
+        for found in channels:
+            self._ended(connection, found.name)
 
     def _began(self, connection: Connection, channel: str, first: bool) -> None:
         """Take note of a subscription; `first` on this node."""
-        self._node.presence.began(connection, self.find(channel), channel)
         self._node.streams.joined(connection, channel)
         self._node.mirrors.joined(connection, channel)
         hooks = self._node.dispatcher.hooks
@@ -279,7 +288,6 @@ class Subscriptions:
 
     def _ended(self, connection: Connection, channel: str) -> None:
         """Take note of the end of a subscription."""
-        self._node.presence.ended(connection, channel)
         self._node.streams.left(connection, channel)
         self._node.mirrors.left(connection, channel)
         hooks = self._node.dispatcher.hooks
