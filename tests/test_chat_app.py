@@ -69,8 +69,8 @@ class Person:
         """Ack a message, and wait until the inbox has taken note."""
         await self.tell("ack", {"cursor": message["cursor"]})
         async with asyncio.timeout(20):
-            while (await self.ask("inbox", {}))["pending"] != pending:
-                pass
+            while (await self.ask("inbox", {}))["pending"] != pending:  # noqa: ASYNC110  # the database takes its time
+                await asyncio.sleep(0.02)
 
     async def _read(self) -> None:
         async for text in self._socket:
