@@ -75,6 +75,21 @@ async def test_subscribers_elsewhere_see_the_stream_live(anywhere: Pair) -> None
     assert text(bo) == "Hello!"
 
 
+async def test_subscribers_elsewhere_see_the_progress(anywhere: Pair) -> None:
+    here, there = anywhere
+    bo = await subscriber(there)
+
+    async with here.stream("run:1") as stream:
+        for data in ({"done": 1}, None, [2]):
+            await stream.update(data)
+            await until(lambda: (shown := bo.payloads("stream")) and shown[-1].get("data", 0) == data)  # noqa: B023
+        late = await subscriber(there, user="cy")
+        await until(lambda: late.payloads("stream"))
+
+    assert late.payloads("stream")[0]["data"] == [2]
+    await until(lambda: last(bo) == "end")
+
+
 async def test_who_comes_late_elsewhere_gets_all_there_is(anywhere: Pair) -> None:
     here, there = anywhere
     producer = Producer(here)

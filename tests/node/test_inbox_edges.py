@@ -18,6 +18,7 @@ from hubbub.node import database as database_module
 from hubbub.node import node as node_module
 from hubbub.node.mailbox import PAGE
 from tests.fakes import RecordingTransport, open_connection, say, tick
+from tests.serving import until
 
 
 @pytest.fixture
@@ -330,6 +331,18 @@ def test_a_hub_whose_loop_died_works_in_the_next(url: str) -> None:
     asyncio.run(live(1))
     asyncio.run(live(2))
     assert told == [1, 2]
+
+
+async def test_what_waits_in_a_file_that_another_process_made_is_undelivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBBUB_DATA_DIR", str(tmp_path))
+    app, script, told = Hub(), Hub(), list[Any]()
+    app.on_undelivered(after=0.0)(lambda user_id, message: told.append((user_id, message.payload)))
+    async with app.running(), script.running():
+        await script.send_to_user("bo", "chat", 1, durable=True)
+        await until(lambda: told)
+    assert told == [("bo", 1)]
 
 
 async def test_two_hubs_share_a_file(url: str) -> None:

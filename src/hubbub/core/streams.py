@@ -18,6 +18,7 @@ __all__ = ["Aggregate", "Copy", "Event", "Reason", "StreamMessage"]
 
 Event = Literal["start", "append", "update", "end", "error"]
 Reason = Literal["done", "cancelled"]
+NOTHING = msgspec.Raw()
 
 
 class StreamMessage(msgspec.Struct, omit_defaults=True, gc=False):
@@ -39,7 +40,7 @@ class StreamMessage(msgspec.Struct, omit_defaults=True, gc=False):
     event: Event
     position: int
     text: str | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = NOTHING  # in a union with None it could not be read
     reason: Reason | None = None
 
 
@@ -59,7 +60,7 @@ class Aggregate:
         self.position = 0
         self._texts: list[str] = []
         self._size = 0
-        self._data: msgspec.Raw | None = None
+        self._data = NOTHING
         self._new_texts: list[str] = []
         self._new_data = False
         self._last: StreamMessage | None = None
@@ -118,14 +119,14 @@ class Aggregate:
         event: Event,
         *,
         text: str | None = None,
-        data: msgspec.Raw | None = None,
+        data: msgspec.Raw = NOTHING,
         reason: Reason | None = None,
     ) -> StreamMessage:
         self.position += 1
         return StreamMessage(self.channel, self.id, event, self.position, text, data, reason)
 
-    def _check(self, size: int, data: bytes | msgspec.Raw | None) -> None:
-        if size + (0 if data is None else memoryview(data).nbytes) > self.limit:
+    def _check(self, size: int, data: bytes | msgspec.Raw) -> None:
+        if size + memoryview(data).nbytes > self.limit:
             raise UsageError(
                 f"The stream on {self.channel!r} would have more than {self.limit} bytes: "
                 "give hub.stream a higher limit, or end it and begin another."

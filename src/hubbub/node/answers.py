@@ -166,7 +166,7 @@ class Answers:
         connection = self._node.registry.get(question.connection_id)
         if connection is None:
             raise ConnectionClosed("This connection is not open.")
-        payload = msgspec.Raw(question.payload)
+        payload = msgspec.Raw(question.payload) if question.payload else None
         answer: msgspec.Raw = await connection.request(
             question.type, payload, timeout=question.timeout, returns=msgspec.Raw
         )

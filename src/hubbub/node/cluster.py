@@ -254,7 +254,7 @@ class Cluster:
             timeout: seconds to wait.
 
         Raises:
-            RequestError: what the one that was asked says.
+            RequestError: what one that was asked says.
         """
         await self.met()
         waiting = set(self._peers) if only is None else {only} & self._peers.keys()
@@ -272,13 +272,22 @@ class Cluster:
             logger.warning("no answer from %s to %s", ", ".join(sorted(waiting)), type(question).__name__)
         finally:
             del self._asked[id]
-        if only is not None and answers and answers[0].error is not None:
-            raise RequestError(*answers[0].error)
-        return [answer.value for answer in answers if answer.error is None]
+        for answer in answers:
+            if answer.error is not None:
+                raise RequestError(*answer.error)
+        return [answer.value for answer in answers]
 
     async def everywhere(self, question: Question) -> int:
-        """Do something on every node; the sum of what they say."""
-        here: int = await self.answers.give(question)
+        """Do something on every node; the sum of what they say.
+
+        Raises:
+            RequestError: what one of them says; the others have done it.
+        """
+        try:
+            here: int = await self.answers.give(question)
+        except RequestError:
+            await self.ask(question)
+            raise
         total: int = sum(await self.ask(question), here)
         return total
 

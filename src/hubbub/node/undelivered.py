@@ -63,8 +63,8 @@ class Undelivered:
 
     def beat(self, now: float) -> None:
         """Do what is due, `now` in monotonic seconds."""
-        if self._task is not None or not self._database.reached:
-            return
+        if self._task is not None or self._database.empty:
+            return  # what is not open here may have been made, and written to, by another process
         sweep, look = now >= self._sweep_due, self._hook is not None and now >= self._due
         if sweep or look:
             self._sweep_due = now + SWEEP if sweep else self._sweep_due
