@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hubbub import Hub
 from hubbub.core.bus import PART
 from hubbub.core.identity import Identity
-from hubbub.errors import ConnectionClosed, RequestTimeout
+from hubbub.errors import ConnectionClosed, RequestError, RequestTimeout
 from hubbub.node import cluster as cluster_module
 from hubbub.node import presence as presence_module
 from tests.cluster.conftest import Nodes
@@ -67,6 +68,22 @@ async def test_a_broadcast_reaches_all_but_one(anywhere: Pair) -> None:
     assert "news" not in out.types
 
 
+@pytest.mark.parametrize("broker", ["nats", "redis"])
+async def test_hubs_of_one_app_with_other_paths_do_not_hear_each_other(
+    broker: str, fresh: Callable[[str], str | None]
+) -> None:
+    url = fresh(broker)
+    public, other, admin = Hub(broker_url=url), Hub("/ws", broker_url=url), Hub("/admin", broker_url=url)
+    async with public.running(), other.running(), admin.running():
+        await until(lambda: public.node.cluster.peers == [other.node.cluster.id])
+        _, seen = open_connection(public, "bo")
+        await admin.broadcast("inside")
+        await other.broadcast("outside")
+        await seen.heard("outside")
+        assert "inside" not in seen.types
+        assert admin.node.cluster.peers == []
+
+
 async def test_a_connection_is_reached_by_its_id(anywhere: Pair) -> None:
     here, there = anywhere
     connection, transport = open_connection(there)
@@ -89,12 +106,14 @@ async def test_a_long_message_goes_in_parts(anywhere: Pair) -> None:
     assert len(message["payload"]) == 2 * PART
 
 
-async def test_a_client_is_asked_from_another_node(anywhere: Pair) -> None:
+@pytest.mark.parametrize("payload", [{"n": 1}, None], ids=["payload", "nothing"])
+async def test_a_client_is_asked_from_another_node(anywhere: Pair, payload: Any) -> None:
     here, there = anywhere
     connection, transport = open_connection(there)
 
-    asking = asyncio.create_task(here.request(connection.id, "confirm", {"n": 1}))
+    asking = asyncio.create_task(here.request(connection.id, "confirm", payload))
     request = await transport.heard("request")
+    assert request["payload"] == {"type": "confirm", "payload": payload}
     say(connection, "response", {"yes": True}, id=request["id"])
 
     assert await asking == {"yes": True}
@@ -159,6 +178,29 @@ async def test_subscriptions_are_made_and_ended_from_anywhere(anywhere: Pair) ->
     assert (await transport.heard("message"))["payload"]["data"] == {"n": 1}
     assert await here.unsubscribe("bo", "room:1") == 1
     assert connection.channels == []
+
+
+async def test_what_is_wrong_with_a_subscription_elsewhere_is_said(anywhere: Pair) -> None:
+    here, there = anywhere
+    for hub in anywhere:
+        hub.namespace("small", max_subscribers=1)
+    bo, al = await arrive(there, "bo"), await arrive(here, "al")
+
+    assert await here.subscribe("bo", "small:1") == 1
+    assert await here.subscribe("al", "small:1") == 1
+    await arrive(there, "cy")
+    for hub in anywhere:
+        with pytest.raises(RequestError, match="channel_full"):
+            await hub.subscribe("cy", "small:1")
+
+    await arrive(here, "dy")
+    dy = await arrive(there, "dy")
+    await there.unsubscribe("bo", "small:1")
+    with pytest.raises(RequestError, match="channel_full"):  # here; there it has room
+        await here.subscribe("dy", "small:1")
+    await dy.heard("subscribed")
+    assert "subscribed" in bo.types
+    assert "subscribed" in al.types
 
 
 async def test_changed_rights_are_asked_about_everywhere(anywhere: Pair) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from hashlib import sha256
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode
 
 from hubbub.config import BROKERS
 from hubbub.errors import ConfigError
@@ -13,13 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["make_broker"]
 
+USUAL = "/ws"
+LONGEST = 23  # characters of a name, to which nine are added
 
-def make_broker(url: str, ledger: Ledger) -> Broker:
+
+def make_broker(url: str, ledger: Ledger, path: str | None = None) -> Broker:
     """The broker of a URL, not open yet.
 
     Args:
         url: where it is; `memory://` is this process.
         ledger: the database of durable channels, for a process that is alone.
+        path: the hub's, as the app says it: hubs with other paths do not see each other.
 
     Raises:
         ConfigError: what it needs is not installed, or the URL has options that there are not.
@@ -33,5 +39,16 @@ def make_broker(url: str, ledger: Ledger) -> Broker:
             raise
         extra = module.rpartition(".")[2]
         raise ConfigError(f'{error.name} is not installed: pip install "hubbub[{extra}]"') from None
-    broker: Broker = make(ledger) if scheme == "memory" else make(url)
+    broker: Broker = make(ledger) if scheme == "memory" else make(_apart(url, path))
     return broker
+
+
+def _apart(url: str, path: str | None) -> str:
+    """The URL with a name of its own for a hub that may be the second of its app."""
+    if path is None or path == USUAL:
+        return url
+    place, _, query = url.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    name = options.get("name", "hubbub")
+    apart = f"{name[:LONGEST]}-{sha256(f'{name} {path}'.encode()).hexdigest()[:8]}"
+    return f"{place}?{urlencode(options | {'name': apart})}"

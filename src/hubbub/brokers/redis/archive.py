@@ -51,7 +51,7 @@ class Archive:
             record = _record(entry)
             if record is not None:
                 records.append(record)
-        return records, json.dumps(places) if moved else position
+        return records, json.dumps([*self._keys.archives, *places]) if moved else position
 
     async def _page(self, key: str, place: str, limit: int) -> Sequence[Any]:
         if place != "0-0":
@@ -63,11 +63,13 @@ class Archive:
     def _places(self, position: str | None) -> list[str]:
         """How far each was read; from the beginning, if it is not a position of ours."""
         try:
-            places = json.loads(position or "null")
+            found = json.loads(position or "null")
         except ValueError:
-            places = None
-        if not isinstance(places, list) or len(places) != self._keys.groups:
-            places = ["0-0"] * self._keys.groups
+            found = None
+        keys = list(self._keys.archives)
+        # Another hub may keep its archive in the same database: to go by its place would trim what nobody has read.
+        ours = isinstance(found, list) and len(found) == 2 * len(keys) and found[: len(keys)] == keys
+        places = found[len(keys) :] if ours else ["0-0"] * len(keys)
         return [str(place) if ID.fullmatch(str(place)) else "0-0" for place in places]
 
 
