@@ -188,6 +188,18 @@ def test_a_wrong_name_is_one_line(refusal: Refusal, app: str, said: str) -> None
     assert error.count("\n") == 1
 
 
+def test_what_is_no_app_is_not_served(refusal: Refusal) -> None:
+    assert refusal("--port", "0", app="main:hub") == (
+        "hubbub: main:hub is no ASGI app, but a Hub. Give the app that it is attached to.\n"
+    )
+
+
+async def test_a_hub_that_nobody_attached_is_told(here: Path) -> None:
+    (here / "main.py").write_text(APP.replace("hub.attach(app)", ""))
+    async with serve(here, "--port", "0") as running:
+        await running.says("the hub for /ws is attached to no app, and takes no clients: hub.attach(app)")
+
+
 @pytest.mark.parametrize(
     ("source", "error"),
     [

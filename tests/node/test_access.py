@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 from uuid import UUID
 
 import pytest
 
 from hubbub import Hub
-from hubbub.errors import ConfigError, RequestError
+from hubbub.errors import ConfigError, RequestError, UsageError
 from hubbub.node.access import Access, Lease, Rule, Rules
 from tests.fakes import open_connection
 
@@ -145,3 +146,53 @@ async def test_what_it_raises(hub: Hub, caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.ERROR), pytest.raises(RequestError, match="forbidden"):
         await rules.ask(access(hub, "broken"))
     assert "on purpose" in caplog.text
+
+
+async def test_a_rule_for_channels_that_there_are_not_stops_the_start() -> None:
+    hub = Hub()
+    hub.namespace("room")
+    hub.channel("rooms:{id}")(lambda access, id: False)  # so room:7 would be open to all
+    with pytest.raises(ConfigError, match=r"'rooms', and there is no hub\.namespace"):
+        hub.start()
+
+
+@pytest.mark.parametrize("pattern", ["room:*", "", "room:>"])
+def test_a_pattern_that_fits_no_channel_is_refused(pattern: str) -> None:
+    with pytest.raises(ConfigError, match="fits no channel"):
+        Hub().channel(pattern)(lambda access: True)
+
+
+@pytest.mark.parametrize("name", ["on", "channel", "listen"])
+def test_a_decorator_without_its_text_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"as in @hub\.{name}\(.* is a text, and this is of type function"):
+        getattr(Hub(), name)(lambda conn: None)
+
+
+def test_a_listener_is_a_plain_function_of_two() -> None:
+    async def coroutine(channel: str, data: object) -> None:
+        raise AssertionError
+
+    with pytest.raises(ConfigError, match="is `async def`"):
+        Hub().listen("room:*")(coroutine)
+    with pytest.raises(ConfigError, match=r"must take \(channel, data\)"):
+        Hub().listen("room:*")(lambda data: None)
+
+
+Act = Callable[[Hub], Coroutine[Any, Any, Any]]
+NOWHERE: dict[str, Act] = {
+    "recheck": lambda hub: hub.recheck(channel="rooom:1"),
+    "purge": lambda hub: hub.purge("rooom:1"),
+    "subscribe nobody": lambda hub: hub.subscribe("ann", "rooom:1"),
+    "presence that is not kept": lambda hub: hub.presence("room:1"),
+}
+
+
+@pytest.mark.parametrize("act", NOWHERE.values(), ids=NOWHERE)
+async def test_what_is_done_to_no_channel_is_refused(act: Act) -> None:
+    hub = Hub()
+    hub.namespace("room")
+    async with hub.running():
+        with pytest.raises(RequestError, match="bad_channel"):
+            await act(hub)
+        with pytest.raises(UsageError, match="Recheck either"):
+            await hub.recheck()

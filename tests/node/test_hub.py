@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
 from hubbub import CloseCode, ConfigError, Connection, Hub, Limits, Receipt, RequestError, Timeouts, UsageError
 from tests.fakes import RecordingTransport, make_hub, open_connection, say, tick
@@ -19,6 +20,26 @@ SENDING: dict[str, Act] = {
     "send_to_connection": lambda hub: hub.send_to_connection("id", "x"),
     "notify": lambda hub: hub.notify("ann", "Title", "Message"),
     "disconnect_user": lambda hub: hub.disconnect_user("ann"),
+}
+
+
+NO_TEXTS: dict[str, Act] = {
+    "the payload for a type": lambda hub: hub.broadcast({"text": "hi"}),  # type: ignore[arg-type]
+    "the payload for a user's type": lambda hub: hub.send_to_user("ann", {"text": "hi"}),  # type: ignore[arg-type]
+    "the payload for a durable type": lambda hub: hub.send_to_user("ann", {}, durable=True),  # type: ignore[arg-type]
+    "a number for a user": lambda hub: hub.send_to_user(7, "x"),  # type: ignore[arg-type]
+    "nobody for a user": lambda hub: hub.notify(None, "Title", "Message"),  # type: ignore[arg-type]
+    "a number to disconnect": lambda hub: hub.disconnect_user(7),  # type: ignore[arg-type]
+    "a number to look for": lambda hub: hub.is_user_connected(7),  # type: ignore[arg-type]
+    "a number to count": lambda hub: hub.user_connection_count(7),  # type: ignore[arg-type]
+    "a number to list": lambda hub: hub.user_connections(7),  # type: ignore[arg-type]
+    "a number to subscribe": lambda hub: hub.subscribe(7, "news"),  # type: ignore[arg-type]
+    "a number for a channel": lambda hub: hub.publish(7, "x"),  # type: ignore[arg-type]
+    "a number for a key": lambda hub: hub.publish("news", "x", key=7),  # type: ignore[arg-type]
+    "a number for a tag": lambda hub: hub.publish("news", "x", tags={"a": 7}),  # type: ignore[dict-item]
+    "a list for tags": lambda hub: hub.publish("news", "x", tags=["a"]),  # type: ignore[arg-type]
+    "a connection for its id": lambda hub: hub.send_to_connection(open_connection(hub)[0], "x"),  # type: ignore[arg-type]
+    "a connection for the id to ask": lambda hub: hub.request(open_connection(hub)[0], "x"),  # type: ignore[arg-type]
 }
 
 
@@ -222,7 +243,7 @@ async def test_before_the_start_nothing_is_sent(act: Act) -> None:
 @pytest.mark.parametrize("act", SENDING.values(), ids=SENDING.keys())
 async def test_a_hub_that_belongs_to_an_app_sends_to_nobody_before_the_first_client(act: Act) -> None:
     hub = make_hub()
-    hub.wrap(None)
+    hub.wrap(Starlette())
     other = asyncio.new_event_loop()
     thread = threading.Thread(target=other.run_forever)
     thread.start()
@@ -406,3 +427,58 @@ async def test_hubs_do_not_know_each_other() -> None:
 async def test_a_thread_may_ask_and_is_told_to_use_sync(hub: Hub) -> None:
     assert await asyncio.to_thread(lambda: hub.connection_count) == 0
     assert threading.get_ident() == hub.node.thread
+
+
+@pytest.mark.parametrize("act", NO_TEXTS.values(), ids=NO_TEXTS)
+async def test_what_is_no_text_is_refused_and_nothing_is_sent(act: Act) -> None:
+    async with make_hub().running() as hub:
+        _, transport = open_connection(hub, "ann")
+        before = list(transport.writes)
+        with pytest.raises(UsageError, match=r"text"):
+            await act(hub)
+        await tick()
+        assert transport.writes == before
+
+
+async def test_a_type_that_is_no_text_is_refused_by_a_connection() -> None:
+    async with make_hub().running() as hub:
+        connection, _ = open_connection(hub, "ann")
+        with pytest.raises(UsageError, match=r"A message's type is a text, and this is of type dict"):
+            connection.send({"text": "hi"})  # type: ignore[arg-type]
+        with pytest.raises(RequestError, match=r"A user's id is a text"):
+            connection.identify(7)  # type: ignore[arg-type]
+
+
+# --- What is refused where it is written, and not when the first client comes ----------------------------------------
+
+OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "inbox": ({"inbox": "per-device"}, "give 'per_user' or 'per_device'"),
+    "when_full": ({"when_full": "replace"}, "give 'refuse' or 'replace_oldest'"),
+    "limits": ({"limits": {"in_flight": 1}}, r"takes Limits\(\.\.\.\), not a dict"),
+    "timeouts": ({"timeouts": 5}, r"takes Timeouts\(\.\.\.\), not a int"),
+    "auth": ({"auth": "secret"}, r"takes Auth\(\.\.\.\), not a str"),
+    "authenticator": ({"authenticator": lambda: "ann"}, r"must take \(handshake\)"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), OPTIONS.values(), ids=OPTIONS)
+def test_an_option_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Hub(**options)
+
+
+def test_two_hubs_cannot_share_a_path_of_one_app() -> None:
+    app = Starlette()
+    hub = Hub()
+    hub.attach(app)
+    hub.attach(app)  # itself it may
+    Hub(path="/other").attach(app)
+    with pytest.raises(UsageError, match="Another hub is at /ws of this app"):
+        Hub().attach(app)
+    with pytest.raises(UsageError, match="Another hub is at /ws of this app"):
+        Hub().wrap(hub.wrap(Starlette()))
+
+
+def test_what_is_no_app_cannot_be_wrapped() -> None:
+    with pytest.raises(UsageError, match=r"hub\.wrap takes an ASGI app, not a str"):
+        Hub().wrap("main:app")

@@ -391,7 +391,8 @@ async def test_a_channel_without_presence_says_nothing(hub: Hub, beats: Iterator
     await beat(hub, beats)
     assert transport.payloads("subscribed") == [{"channel": "lobby"}]
     assert pushes(transport) == []
-    assert await hub.presence("lobby") == []
+    with pytest.raises(RequestError, match="keeps no presence"):
+        await hub.presence("lobby")
 
 
 async def test_the_server_is_told_no_channel_that_is_none(hub: Hub) -> None:

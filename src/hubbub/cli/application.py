@@ -45,6 +45,10 @@ def load_app(app: str, host: str, env: str, *, workers: int = 1, warn: bool = Tr
     warning = check_origins(hubs, host, env)
     if warning is not None and warn:
         typer.echo(f"hubbub: {warning}", err=True)
+    loose = [hub.path for hub in hubs if not hub.attached]
+    if loose and warn:
+        mend = "hub.attach(app), or app = hub.wrap(app), where clients are to reach it."
+        typer.echo(f"hubbub: the hub for {loose[0]} is attached to no app, and takes no clients: {mend}", err=True)
     asyncio.run(_open_and_close(hubs))
 
 
@@ -58,7 +62,7 @@ def import_app(app: str) -> None:
 
     module = app.partition(":")[0]
     try:
-        import_from_string(app)
+        found = import_from_string(app)
     except ImportFromStringError as error:
         raise ConfigError(f"{error} {WHERE}") from None
     except ModuleNotFoundError as error:
@@ -67,6 +71,9 @@ def import_app(app: str) -> None:
         raise ConfigError(f"Could not import module {error.name!r}. {WHERE}") from None
     except Exception as error:
         raise _failed(module, error) from None
+    if not callable(found):
+        mend = "Give the app that it is attached to." if type(found).__name__ == "Hub" else WHERE
+        raise ConfigError(f"{app} is no ASGI app, but a {type(found).__name__}. {mend}")
 
 
 async def _open_and_close(hubs: list[Hub]) -> None:

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from hubbub.core.labels import check_text
 from hubbub.errors import RequestError
 
 if TYPE_CHECKING:
@@ -116,8 +117,9 @@ def check_name(name: str, size: int) -> str:
 
     Raises:
         RequestError: `bad_channel`: empty, too long, control characters, `*`, `>`, or not in Unicode's form NFC.
+        UsageError: no text.
     """
-    if not name or len(name.encode("utf-8", "surrogatepass")) > size:
+    if not check_text(name, "A channel's name") or len(name.encode("utf-8", "surrogatepass")) > size:
         raise RequestError("bad_channel", f"A channel name has 1 to {size} bytes.", "channel")
     if name.isascii() and name.isprintable() and FORBIDDEN.isdisjoint(name):
         return name

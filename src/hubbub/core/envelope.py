@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from hubbub.core.camel import to_wire
+from hubbub.core.labels import check_text
 from hubbub.errors import RequestError
 
 __all__ = ["Incoming", "Message", "decode", "encode", "encode_payload", "encode_stored", "invalid_payload"]
@@ -77,7 +78,10 @@ def encode(type: str, payload: Any, timestamp: int, id: str | None = None) -> by
 
     Raises:
         TypeError: the payload has no JSON form.
+        UsageError: the type is no text.
     """
+    if type.__class__ is not str:
+        check_text(type, "A message's type")
     return _encode(Message(type, to_wire(payload), timestamp, id))
 
 

@@ -110,6 +110,10 @@ class Namespaces:
             raise ConfigError(f"The namespace {namespace.name} is declared twice.")
         self._by_name[namespace.name] = namespace
 
+    def __contains__(self, name: object) -> bool:
+        """Whether channels of a namespace may be: it is declared, or any is."""
+        return name in self._by_name or ANY in self._by_name
+
     def personal(self) -> list[Namespace]:
         """Those whose channels are users' own."""
         return [namespace for namespace in self._by_name.values() if namespace.personal]
@@ -127,7 +131,10 @@ class Namespaces:
         check_name(channel, size)
         namespace = self._by_name.get(channel.partition(":")[0]) or self._by_name.get(ANY)
         if namespace is None:
-            raise RequestError("bad_channel", "There are no channels of this kind here.", "channel")
+            error = RequestError("bad_channel", "There are no channels of this kind here.", "channel")
+            # For the app's own tracebacks; a client is not told what there is.
+            error.add_note(f'{channel!r} has no namespace: declare hub.namespace("{channel.partition(":")[0]}").')
+            raise error
         return namespace
 
 

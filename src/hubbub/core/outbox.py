@@ -11,7 +11,7 @@ import msgspec
 from hubbub.core.channels import check_name
 from hubbub.core.envelope import encode_payload
 from hubbub.core.identity import check_user_id
-from hubbub.core.labels import check_event, check_key, check_tags
+from hubbub.core.labels import check_event, check_key, check_tags, check_text
 from hubbub.errors import UsageError
 
 __all__ = ["COLUMNS", "Counts", "Entry", "Item", "Outcome", "Refusal", "message", "publication"]
@@ -130,7 +130,8 @@ def message(
         raise UsageError("key and ttl are for durable=True: nothing else is kept.")
     if ttl is not None and not ttl >= 0:
         raise UsageError(f"ttl={ttl!r} is not allowed: give seconds, 0 or more.")
-    return _checked(Item("send", check_user_id(user_id), type, _json(payload), key, None, ttl, durable))
+    user_id, type = check_user_id(user_id), check_text(type, "A message's type")
+    return _checked(Item("send", user_id, type, _json(payload), key, None, ttl, durable))
 
 
 def _json(value: Any) -> str | None:

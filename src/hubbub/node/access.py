@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import msgspec
 
+from hubbub.core.channels import check_name
 from hubbub.errors import ConfigError, RequestError
 from hubbub.node.routing import underlying
 
@@ -29,6 +30,7 @@ logger = logging.getLogger("hubbub.access")
 
 Action = Literal["subscribe", "publish", "history", "presence", "cancel"]
 PARAMETER = re.compile(r"\{(\w+)\}")
+LONGEST = 65536  # bytes of a pattern: the limit is for names, and not known here
 FORBIDDEN = "You may not do that on this channel."
 
 
@@ -82,8 +84,12 @@ class Rules:
             function: plain or a coroutine function; its annotations say what the parameters are.
 
         Raises:
-            ConfigError: the function does not take the parameters of the pattern.
+            ConfigError: the function does not take the parameters of the pattern, or no channel has such a name.
         """
+        try:
+            check_name(PARAMETER.sub("x", pattern), LONGEST)
+        except RequestError as error:
+            raise ConfigError(f"{pattern!r} fits no channel: {error.message} Parameters are in braces.") from None
         names = PARAMETER.findall(pattern)
         name = underlying(function).__qualname__
         given = [p.name for p in inspect.signature(function).parameters.values()][1:]
@@ -98,6 +104,19 @@ class Rules:
     def guards(self, namespace: str) -> bool:
         """Whether a pattern is for channels of this namespace, or of any."""
         return any(name == namespace or PARAMETER.match(name) for name in self._guarded)
+
+    def check(self, known: Callable[[str], bool]) -> None:
+        """Refuse a pattern that would never be asked: what it should guard would be open.
+
+        Args:
+            known: whether there are channels of this namespace.
+
+        Raises:
+            ConfigError: a pattern is of a namespace that nobody declared.
+        """
+        for name in self._guarded:
+            if not PARAMETER.match(name) and not known(name):
+                raise ConfigError(f'@hub.channel has a pattern for {name!r}, and there is no hub.namespace("{name}").')
 
     def find(self, channel: str) -> tuple[Rule, dict[str, Any]] | None:
         """The function that decides about a channel, and its parameters.

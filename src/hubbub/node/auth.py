@@ -16,7 +16,7 @@ from hubbub.core.identity import Identity, check_user_id
 from hubbub.errors import CloseCode, RequestError, StoreError
 from hubbub.node.connection import Connection
 from hubbub.node.revocations import Revocations
-from hubbub.node.routing import Route
+from hubbub.node.routing import Route, takes
 from hubbub.node.secret import SHORTEST, Secret
 from hubbub.node.tickets import Claim, Tickets
 from hubbub.node.tokens import KEY_SIZES, Tokens, is_time, refused
@@ -74,6 +74,8 @@ class Gate:
         patience: float,
         claim: Claim,
     ) -> None:
+        if authenticator is not None:
+            takes(authenticator, "(handshake)", 1, 1)
         secret = Secret(auth.secret, settings, max([SHORTEST, *(KEY_SIZES.get(each, 0) for each in auth.algorithms)]))
         self.required = required
         self.cookie = auth.cookie

@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from hubbub.core.bus import Recheck, Subscribe, Unsubscribe
+from hubbub.core.labels import check_text
 from hubbub.core.namespaces import Namespace, NamespaceOptions
 from hubbub.core.records import Record
 from hubbub.core.recovery import Past, Position
+from hubbub.errors import RequestError, UsageError
+from hubbub.node.connection import Connection
 from hubbub.node.presence import Present
 from hubbub.node.receipt import Receipt
 from hubbub.node.routing import Handler
 from hubbub.node.streams import KEPT, LIMIT, PATIENCE, Stream
 
 if TYPE_CHECKING:
-    from hubbub.node.connection import Connection
     from hubbub.node.node import Node
 
 __all__ = ["ChannelMethods"]
@@ -59,8 +61,10 @@ class ChannelMethods:
             pattern: a channel's name with parameters in braces; their types are the function's annotations.
 
         Raises:
-            ConfigError: the function does not take the pattern's parameters.
+            ConfigError: the function does not take the pattern's parameters, or no channel has such a name.
+            UsageError: the pattern is no text, as where `@hub.channel` stands without one.
         """
+        check_text(pattern, 'A pattern, as in @hub.channel("room:{id}"),')
 
         def register(function: F) -> F:
             self.node.subscriptions.rules.add(pattern, function)
@@ -77,15 +81,29 @@ class ChannelMethods:
         Raises:
             RequestError: `bad_channel`, `channel_limit` or `channel_full`.
         """
-        return await self._here().cluster.everywhere(Subscribe(*_meant(who), channel))
+        node = self._here()
+        node.subscriptions.find(channel)  # also where nobody is there
+        return await node.cluster.everywhere(Subscribe(*_meant(who), channel))
 
     async def unsubscribe(self, who: Connection | str, channel: str) -> int:
         """End the subscription of a connection, or of all of a user's; they are told. How many there were."""
         return await self._here().cluster.everywhere(Unsubscribe(*_meant(who), channel))
 
     async def recheck(self, *, channel: str | None = None, user_id: str | None = None) -> None:
-        """Ask the app's rules again, now, about the subscribers of a channel or the subscriptions of a user."""
-        await self._here().cluster.everywhere(Recheck(channel, user_id))
+        """Ask the app's rules again, now, about the subscribers of a channel or the subscriptions of a user.
+
+        Raises:
+            RequestError: `bad_channel`.
+            UsageError: neither is given, or a user's id that is no text.
+        """
+        node = self._here()
+        if channel is None and user_id is None:
+            raise UsageError("Recheck either a channel, `channel=`, or a user, `user_id=`.")
+        if channel is not None:
+            node.subscriptions.find(channel)
+        if user_id is not None:
+            check_text(user_id, "A user's id")
+        await node.cluster.everywhere(Recheck(channel, user_id))
 
     async def history(self, channel: str, since: Position | None = None, limit: int = 100) -> Past:
         """What a channel remembers: the latest publications, or those behind a position."""
@@ -111,14 +129,26 @@ class ChannelMethods:
         return await self._here().archiver.read(channel, limit, after, since, back)
 
     async def presence(self, channel: str) -> list[Present]:
-        """Who is subscribed to a channel whose namespace keeps presence, oldest first, with their connections."""
+        """Who is subscribed to a channel whose namespace keeps presence, oldest first, with their connections.
+
+        Raises:
+            RequestError: `bad_channel`: not a channel, or one without presence.
+        """
         node = self._here()
+        if not node.subscriptions.find(channel).presence:
+            raise RequestError("bad_channel", "This channel keeps no presence.", "channel")
         await node.cluster.met()
         return node.presence.members(channel)
 
     async def purge(self, channel: str) -> None:
-        """Forget a channel's history; clients that come back are told that it is not complete."""
-        await self._here().broker.purge(channel)
+        """Forget a channel's history; clients that come back are told that it is not complete.
+
+        Raises:
+            RequestError: `bad_channel`.
+        """
+        node = self._here()
+        node.subscriptions.find(channel)
+        await node.broker.purge(channel)
 
     def on_subscribe(self, function: F) -> F:
         """Call `f(conn, channel)` when a connection has become a subscriber."""
@@ -141,7 +171,13 @@ class ChannelMethods:
         return function
 
     def listen(self, pattern: str) -> Callable[[F], F]:
-        """Call a plain `f(channel, data)` for every publication on channels that fit `room:*`; at most once."""
+        """Call a plain `f(channel, data)` for every publication on channels that fit `room:*`; at most once.
+
+        Raises:
+            ConfigError: the function does not take these two, or is `async def`.
+            UsageError: the pattern is no text, as where `@hub.listen` stands without one.
+        """
+        check_text(pattern, 'A pattern, as in @hub.listen("room:*"),')
 
         def register(function: F) -> F:
             self.node.publishing.listen(pattern, function)
@@ -206,7 +242,7 @@ class ChannelMethods:
 
 def _meant(who: Connection | str) -> tuple[str | None, str | None]:
     """A user's id, or a connection's."""
-    return (who, None) if isinstance(who, str) else (None, who.id)
+    return (None, who.id) if isinstance(who, Connection) else (check_text(who, "A user's id"), None)
 
 
 def _now() -> int:

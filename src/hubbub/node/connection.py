@@ -103,7 +103,7 @@ class Connection:
             RequestError: `invalid_payload`: no id for a user.
         """
         self._check_thread("identify")
-        identity = Identity(user) if isinstance(user, str) else user
+        identity = user if user is None or isinstance(user, Identity) else Identity(user)
         if identity is not None:
             check_user_id(identity.user_id)
         before, self.identity = self.user_id, identity

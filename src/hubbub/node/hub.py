@@ -9,16 +9,17 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from threading import get_ident
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 from weakref import WeakSet
 
 from hubbub.config import ATTACH, DOOR, Auth, Settings, load_settings
 from hubbub.core.bus import ALL, Broadcast, Close, Connections, Count, Put, Revoked, Send, user_topic
 from hubbub.core.envelope import encode
+from hubbub.core.labels import check_text
 from hubbub.core.limits import Limits, Timeouts
 from hubbub.core.origins import Origins
 from hubbub.core.rates import Rates
-from hubbub.errors import CloseCode, UsageError
+from hubbub.errors import CloseCode, ConfigError, UsageError
 from hubbub.node import chat as chatting
 from hubbub.node.api_key import ApiKey
 from hubbub.node.asking import ask_client
@@ -43,6 +44,7 @@ __all__ = ["Hub"]
 
 F = TypeVar("F", bound=Handler)
 
+USER = "A user's id"
 NOTIFICATIONS = ("info", "success", "warning", "error")
 
 _made: WeakSet[Hub] = WeakSet()
@@ -98,6 +100,7 @@ class Hub(ChannelMethods):
         api_key: str | None = None,
         outbox_url: str | None = None,
     ) -> None:
+        _check_options(inbox, when_full, {Limits: limits, Timeouts: timeouts, Rates: rates, Auth: auth})
         settings = load_settings(
             ws_path=path,
             hubbub_inbox_url=inbox_url,
@@ -109,8 +112,7 @@ class Hub(ChannelMethods):
         times = _times(timeouts, settings, heartbeat_interval)
         self.path = settings.ws_path
         self.api_key = ApiKey(settings)
-        self.deflate, self.native = deflate, native
-        self._attached = False
+        self.deflate, self.native, self.attached = deflate, native, False
         kept = databases(settings, times.store)
         gate = Gate(
             auth or Auth(),
@@ -121,7 +123,7 @@ class Hub(ChannelMethods):
             patience=times.authenticate,
             claim=self._claim,
         )
-        self.make_broker = partial(make_broker, settings.hubbub_broker_url, kept["archive"])
+        self.make_broker = partial(make_broker, settings.hubbub_broker_url, kept["archive"], path)
         allowed = settings.origins if origins is None else origins
         cookie = gate.cookie if authenticator is None else None  # an app's own way may read any
         bounds = limits or Limits()
@@ -151,7 +153,10 @@ class Hub(ChannelMethods):
 
         Raises:
             ConfigError: the function cannot be a handler.
+            UsageError: the type is no text, as where `@hub.on` stands without one.
         """
+
+        check_text(type, 'A message\'s type, as in @hub.on("say"),')
 
         def register(function: F) -> F:
             dispatcher = self.node.dispatcher
@@ -207,11 +212,11 @@ class Hub(ChannelMethods):
             UsageError: another kind of app; `app = hub.wrap(app)` works for all.
         """
         _resolve(ATTACH)(self, app)
-        self._attached = True
+        self.attached = True
 
     def wrap(self, app: Any) -> Any:
         """Give back an ASGI app that serves this hub at its path and `app` everywhere else."""
-        self._attached = True
+        self.attached = True
         return _resolve(DOOR)(self, app)
 
     # Life
@@ -301,8 +306,10 @@ class Hub(ChannelMethods):
 
         Raises:
             StoreError: a durable message was not stored for sure, and not sent.
+            UsageError: the user's id or the type is no text.
         """
         node = self._here()
+        check_text(user_id, USER)
         if durable:
             return await node.inbox.send(user_id, type, payload, key, ttl)
         if key is not None or ttl is not None:
@@ -313,7 +320,7 @@ class Hub(ChannelMethods):
 
     async def send_to_connection(self, connection_id: str, type: str, payload: Any = None) -> Receipt:
         """Send a message to one connection."""
-        question = Put(connection_id, encode(type, payload, _now()))
+        question = Put(check_text(connection_id, "A connection's id"), encode(type, payload, _now()))
         return Receipt(await self._here().cluster.at(connection_id, question) or 0)
 
     async def request(
@@ -331,7 +338,9 @@ class Hub(ChannelMethods):
             ConnectionClosed: no such connection is open, or it closed.
             RequestError: the client answered with an error, or with something else than `returns`.
         """
-        return await ask_client(self._here(), connection_id, type, payload, timeout, returns)
+        return await ask_client(
+            self._here(), check_text(connection_id, "A connection's id"), type, payload, timeout, returns
+        )
 
     async def notify(self, user_id: str, title: str, message: str, type: str = "info", **options: Any) -> Receipt:
         """Send `notification {title, message, type}`; the type is info, success, warning or error.
@@ -354,7 +363,7 @@ class Hub(ChannelMethods):
 
     async def disconnect_user(self, user_id: str, code: int = CloseCode.NORMAL, reason: str = "") -> int:
         """Close every connection of one user; how many there were."""
-        return await self._here().cluster.everywhere(Close(user_id, code, reason))
+        return await self._here().cluster.everywhere(Close(check_text(user_id, USER), code, reason))
 
     # Who may sign in
 
@@ -386,15 +395,15 @@ class Hub(ChannelMethods):
 
     async def is_user_connected(self, user_id: str) -> bool:
         """Whether a user has an open connection."""
-        return self.local.is_user_connected(user_id) or await self.user_connection_count(user_id) > 0
+        return self.local.is_user_connected(check_text(user_id, USER)) or await self.user_connection_count(user_id) > 0
 
     async def user_connection_count(self, user_id: str) -> int:
         """How many open connections a user has."""
-        return await self.node.cluster.everywhere(Count(user_id))
+        return await self.node.cluster.everywhere(Count(check_text(user_id, USER)))
 
     async def user_connections(self, user_id: str) -> list[Connected]:
         """The open connections of a user, on all nodes, each with its `id`, `channels` and `last_activity`."""
-        question, cluster = Connections(user_id), self.node.cluster
+        question, cluster = Connections(check_text(user_id, USER)), self.node.cluster
         here = await cluster.answers.give(question)
         return [*here, *read_connected(await cluster.ask(question))]
 
@@ -427,12 +436,23 @@ class Hub(ChannelMethods):
 
     def _here(self) -> Node:
         if not self.node.running:
-            if not self._attached:
+            if not self.attached:
                 raise UsageError("The hub has not started: attach it to the app, or use `async with hub.running():`.")
             return self.node  # an app without lifespan, and no client has come yet: it sends to nobody
         if self.node.thread != get_ident():
             raise UsageError("The hub lives in another thread: use `hub.sync` here, like `hub.sync.publish(...)`.")
         return self.node
+
+
+def _check_options(inbox: str, when_full: str, parts: dict[type, Any]) -> None:
+    if inbox not in ("per_user", "per_device"):
+        raise ConfigError(f"Hub(inbox={inbox!r}) is not allowed: give 'per_user' or 'per_device'.")
+    if when_full not in get_args(WhenFull):
+        raise ConfigError(f"Hub(when_full={when_full!r}) is not allowed: give 'refuse' or 'replace_oldest'.")
+    for kind, part in parts.items():
+        if part is not None and not isinstance(part, kind):
+            name = kind.__name__
+            raise ConfigError(f"Hub({name.lower()}=...) takes {name}(...), not a {type(part).__name__}.")
 
 
 def _times(timeouts: Timeouts | None, settings: Settings, ping: float | None) -> Timeouts:

@@ -21,7 +21,7 @@ from hubbub.core.bus import Stored as Said
 from hubbub.core.envelope import encode_payload
 from hubbub.core.identity import check_user_id
 from hubbub.core.inbox import Ack, Draft, Entry, Stored
-from hubbub.core.labels import check_key
+from hubbub.core.labels import check_key, check_text
 from hubbub.core.session import ConnectionState
 from hubbub.errors import RequestError, StoreError, StoreUnavailable, UsageError
 from hubbub.node.mailbox import Mailbox, Reader
@@ -206,7 +206,7 @@ class Inbox:
     def _check(self, type: str, body: bytes, key: str | None, ttl: float | None) -> None:
         """Refuse what no database could keep: it is stored together with the messages of others."""
         try:
-            size = len(type.encode()) + len(body)
+            size = len(check_text(type, "A message's type").encode()) + len(body)
         except UnicodeEncodeError:
             size = 0
         if not size or "\0" in type:

@@ -136,7 +136,11 @@ class Node:
         return self.loop is not None and not self.loop.is_closed()
 
     def start(self) -> None:
-        """Begin to live in the running loop; a second start changes nothing."""
+        """Begin to live in the running loop; a second start changes nothing.
+
+        Raises:
+            ConfigError: a rule is for channels that there are not.
+        """
         loop = asyncio.get_running_loop()
         if self.running:
             if self.loop is not loop:
@@ -144,6 +148,7 @@ class Node:
                     "The hub runs in another loop already: one loop a hub (in tests: `with TestClient(app):`)."
                 )
             return
+        self.subscriptions.rules.check(self.subscriptions.namespaces.__contains__)
         if self.loop is not None:
             self._begin()
             for database in set(self.databases.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import time
@@ -13,8 +14,9 @@ import msgspec
 from hubbub.core.envelope import encode_payload
 from hubbub.core.labels import check_event, check_key, check_tags
 from hubbub.core.recovery import Position, Publication
-from hubbub.errors import CloseCode
+from hubbub.errors import CloseCode, ConfigError
 from hubbub.node.replay import message_text
+from hubbub.node.routing import takes, underlying
 
 if TYPE_CHECKING:
     from hubbub.core.namespaces import Namespace
@@ -105,7 +107,15 @@ class Publishing:
         self._node.resumed()
 
     def listen(self, pattern: str, listener: Listener) -> None:
-        """Call `listener(channel, data)` for publications on the channels that fit `room:*`; plain functions only."""
+        """Call `listener(channel, data)` for publications on the channels that fit `room:*`; plain functions only.
+
+        Raises:
+            ConfigError: it is a coroutine function, or does not take the two.
+        """
+        takes(listener, "(channel, data)", 2, 2)
+        if inspect.iscoroutinefunction(underlying(listener)):
+            name = underlying(listener).__qualname__
+            raise ConfigError(f"{name} is `async def`: a listener is a plain function, which may start a task.")
         self._listeners.append((re.compile(".*".join(map(re.escape, pattern.split("*")))), listener))
 
     def _tell(self, channel: str, publication: Publication) -> None:

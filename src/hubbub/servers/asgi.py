@@ -11,7 +11,7 @@ from hubbub.contracts import Handshake
 from hubbub.core.arrival import Refusal
 from hubbub.core.forms import TEXTS, Form
 from hubbub.core.frames import cut_reason
-from hubbub.errors import CloseCode, HubbubError, RequestError
+from hubbub.errors import CloseCode, HubbubError, RequestError, UsageError
 from hubbub.node.connection import Connection
 from hubbub.servers.api import Api
 from hubbub.servers.flushes import Flushes
@@ -36,32 +36,32 @@ class Endpoint:
     """The hub at its path: WebSockets, and below it the test page and the HTTP API."""
 
     def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+        self.hub = hub
         self._api = Api(hub)
         self._flushes = Flushes(hub.node.dispatcher.workers)
         hide_credentials()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope, of either kind."""
-        _start(self._hub)
+        _start(self.hub)
         if scope["type"] == "websocket":
             await self._connect(scope, receive, send)
         elif self._api.serves(scope):
             await self._api(scope, receive, send)
         else:
-            await serve_page(self._hub, scope, send)
+            await serve_page(self.hub, scope, send)
 
     def serves(self, scope: Scope) -> bool:
         """Whether a scope is for the hub, and not for the app behind it."""
         path = local_path(scope)
-        return path == self._hub.path or (
-            scope["type"] == "http" and (path in pages(self._hub.path) or self._api.serves(scope))
+        return path == self.hub.path or (
+            scope["type"] == "http" and (path in pages(self.hub.path) or self._api.serves(scope))
         )
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Accept one client; give the socket to the native server's transport, or stay and serve it here."""
         await receive()
-        hub = self._hub
+        hub = self.hub
         refusal = _enter(hub, scope)
         if refusal is not None:
             await _turn_away(refusal, scope, send)
@@ -99,8 +99,12 @@ class Door:
     """
 
     def __init__(self, hub: Hub, app: App) -> None:
-        self.hub = hub
+        if not callable(app):
+            raise UsageError(f"hub.wrap takes an ASGI app, not a {type(app).__name__}.")
+        self.hub: Hub = hub
         self.app = app
+        if isinstance(app, Door) and app.hub is not hub and app.hub.path == hub.path:
+            raise UsageError(f"Another hub is at {hub.path} of this app: give one of them Hub(path=...).")
         self._endpoint = Endpoint(hub)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

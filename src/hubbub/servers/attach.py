@@ -39,6 +39,8 @@ def _attach_to_starlette(hub: Hub, app: Any) -> None:
     if app.middleware_stack is not None:
         raise UsageError("This app has started: call hub.attach(app) where the app is made.")
     endpoint, router = Endpoint(hub), app.router
+    if any(isinstance(route.endpoint, Endpoint) and route.endpoint.hub is not hub for route in _at(hub.path, router)):
+        raise UsageError(f"Another hub is at {hub.path} of this app: give one of them Hub(path=...).")
     routes: list[Any] = [WebSocketRoute(hub.path, endpoint, name="hubbub")]
     routes += [Route(path, endpoint, methods=["GET"], include_in_schema=False) for path in (hub.path, *pages(hub.path))]
     if place := api_path(hub):
@@ -53,6 +55,11 @@ def _attach_to_starlette(hub: Hub, app: Any) -> None:
             yield state
 
     router.lifespan_context = lifespan
+
+
+def _at(path: str, router: Any) -> list[Any]:
+    """The routes of a path that have an endpoint."""
+    return [route for route in router.routes if getattr(route, "path", None) == path and hasattr(route, "endpoint")]
 
 
 def _attach_to_litestar(hub: Hub, app: Any) -> None:
