@@ -15,7 +15,7 @@ from hubbub.core.frames import may_travel
 from hubbub.core.identity import Identity, check_user_id
 from hubbub.core.session import ConnectionState, Input, advance
 from hubbub.errors import CloseCode, RequestError, UsageError
-from hubbub.node.outbox import Outbox
+from hubbub.node.outbox import ENDED, Outbox
 from hubbub.node.requests import Requests
 
 if TYPE_CHECKING:
@@ -347,6 +347,7 @@ class Connection:
         if self._requests is not None:
             self._requests.give_up()
         self.node.closed(self, *(self.close_reason or (code, reason)))
+        self.outbox = ENDED
 
     def _check_thread(self, method: str) -> None:
         node = self.node

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from hubbub.core.forms import FRAMES
 from hubbub.core.session import UNREAD
 from hubbub.errors import CloseCode
 from hubbub.node.backlog import Backlog
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from hubbub.node.batch import Batch, Publication
     from hubbub.node.connection import Connection
 
-__all__ = ["Outbox"]
+__all__ = ["ENDED", "Outbox"]
 
 CORK = 64 * 1024
 
@@ -175,3 +176,63 @@ class Outbox:
         self.drop()
         self.connection.node.slow_consumers += 1
         self.connection.close(CloseCode.SLOW_CONSUMER, "read too slowly")
+
+
+class _NoTransport:
+    """What is left of a socket that is gone."""
+
+    form = FRAMES
+    paused = False
+    closing = True
+    buffered = 0
+
+    def write(self, data: Any) -> None:
+        """Nobody reads it."""
+
+    def ping(self) -> bool:
+        """Nobody answers it."""
+        return False
+
+    def pause_reading(self) -> None:
+        """Nothing comes."""
+
+    def resume_reading(self) -> None:
+        """Nothing comes."""
+
+    def close(self, code: int, reason: str) -> None:
+        """It is closed."""
+
+    def abort(self) -> None:
+        """It is cut."""
+
+
+class _Nowhere(Outbox):
+    """The way out to a client that is gone: whatever is put into it is forgotten."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.transport = _NoTransport()
+        self.channels = ()
+        self.queue = self.stalled = self.farewell = self.waiter = None
+        self.held = False
+        self.limit = self.seen = 0
+
+    def put(self, data: Any) -> None:
+        """Forget it."""
+
+    def put_batch(self, batch: Batch) -> None:
+        """Forget them."""
+
+    def hold(self) -> None:
+        """Nothing waits."""
+
+    def release(self) -> None:
+        """Nothing waited."""
+
+    def close(self, code: int, reason: str) -> None:
+        """It is closed."""
+
+
+ENDED = _Nowhere()
+"""Every lost connection's: with its own it would be a cycle, and stay until a collector comes."""
