@@ -249,6 +249,19 @@ async def test_what_was_acknowledged_outlives_a_crash_where_it_is_on_the_disk(op
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_an_outage_is_a_line_and_its_end_another(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    with Valkey() as server, caplog.at_level(logging.WARNING, "hubbub.broker"):
+        node = await opened(server.url)
+        server.kill()
+        await until(lambda: not node.broker.healthy)
+        server.start()
+        await until(lambda: node.broker.healthy)
+        place = f"Redis at 127.0.0.1:{server.port}"
+        await until(lambda: len(caplog.records) == 2)
+        said = [record.message for record in caplog.records]
+        assert said == [f"{place}: the connection is lost", f"{place}: connected again"]
+
+
 @pytest.mark.parametrize("how", ["restart", "old snapshot", "flush"])
 async def test_a_server_that_may_have_lost_something_has_another_epoch(how: str, opened: Open) -> None:
     with Valkey() as server:

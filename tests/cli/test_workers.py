@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from hubbub.cli import nats as own
 from hubbub.cli.port import Port, listen
 from hubbub.errors import ConfigError
 from tests.serving import Process, process, until
@@ -15,6 +19,7 @@ from tests.serving import Process, process, until
 APP = "from starlette.applications import Starlette\nfrom hubbub import Hub\napp = Starlette()\nHub({}).attach(app)\n"
 WITHOUT_NATS = "import sys; sys.modules['nats'] = None; from hubbub.cli import main; main()"
 SLOW = 30.0
+FULL = "[ERR] JetStream failed to store a msg on stream '$G > room': write 1.blk: no space left on device\n"
 OWN = """
 import asyncio, pathlib, sys
 from hubbub.cli.nats import OwnNats
@@ -176,3 +181,45 @@ def _lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+async def test_a_server_whose_disk_was_full_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JetStream says it in its log, and stores nothing more on that stream until it is started again."""
+    monkeypatch.setattr(own, "LOOK_FOR_ROOM", 0.05)
+    disk = Usage(1 << 30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
+    nats = own.OwnNats(tmp_path)
+    await nats.start()
+    try:
+        first = running(nats)
+        with caplog.at_level(logging.WARNING, "hubbub.workers"):
+            disk.free = 0
+            await until(lambda: len(caplog.records) == 1)
+            with (tmp_path / "server.log").open("a") as log:
+                log.write(FULL)
+            assert running(nats) == first
+            disk.free = 1 << 30
+            await until(lambda: running(nats) not in (0, first), SLOW)
+            await until(lambda: len(caplog.records) == 3)
+        assert [record.message.partition(f" for {tmp_path}")[0] for record in caplog.records] == [
+            "no room left",
+            "there is room again",
+            "the NATS server ended with 0: started again in 0.2 s",
+        ]
+    finally:
+        await nats.stop()
+
+
+@dataclass
+class Usage:
+    """How a disk is."""
+
+    free: int
+
+
+def running(nats: own.OwnNats) -> int:
+    """The server's process, 0 while there is none."""
+    process = nats._process
+    return 0 if process is None or process.returncode is not None else process.pid

@@ -130,9 +130,12 @@ async def test_cancel_reaches_the_producer(anywhere: Pair) -> None:
     await there.subscribe(connection, "run:1")
     await until(lambda: last(transport) == "start")
 
+    say(connection, "cancel", {"channel": "run:1", "id": "another"}, id="6")
+    assert "id" not in (await transport.heard("cancelled"))["payload"]
     say(connection, "cancel", {"channel": "run:1"}, id="7")
 
-    assert (await transport.heard("cancelled"))["id"] == "7"
+    cancelled = await transport.heard("cancelled", 2)
+    assert (cancelled["id"], cancelled["payload"]["id"]) == ("7", transport.payloads("stream")[0]["id"])
     await producer.task
     assert producer.cancelled
     await until(lambda: last(transport) == "end")

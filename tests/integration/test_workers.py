@@ -262,6 +262,18 @@ async def test_nothing_outlives_a_killed_parent(here: Path) -> None:
         await until(lambda: not any(map(alive, pids)), 10.0, lambda: str(list(map(command_line, pids))))
 
 
+async def test_a_drain_goes_on_without_the_parent(here: Path) -> None:
+    async with serving(here, "--drain-time", "2") as crew, RawClient.join(crew.server) as client:
+        pids = crew.pids
+        client.send_json("sign_in", "bo")
+        await heard(client, "sign_in_response")
+        crew.running.child.terminate()
+        await heard(client, "reconnect")
+        crew.running.child.kill()
+        await client.expect_close(1012)
+        await until(lambda: not any(map(alive, pids)), 20.0, lambda: str(list(map(command_line, pids))))
+
+
 async def test_nats_is_started_again_and_nothing_acknowledged_is_lost(here: Path) -> None:
     async with serving(here) as crew, Follower(crew.url, "bo", "room:1").following() as follower:
         credential = (here / ".hubbub" / "nats" / "server.conf").read_text().partition("password: ")[2].split('"')[1]

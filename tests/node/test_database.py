@@ -161,6 +161,25 @@ async def test_an_outage_is_logged_once(
     assert len(caplog.records) == 1
 
 
+async def test_an_outage_is_found_without_traffic(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock.install(monkeypatch)
+    assert await database.answers()
+    with monkeypatch.context() as outage:
+        outage.setattr(database.store, "archive_position", down)
+        assert await database.answers()  # it did a moment ago
+        clock.now += REST
+        assert not await database.answers()
+    assert not await database.answers()
+    clock.now += REST
+    assert await database.answers()
+
+
+async def test_a_file_that_is_not_there_is_not_made_by_asking(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/kept.db", given=False, timeout=5.0)
+    assert await database.answers()
+    assert database.empty
+
+
 async def test_a_call_ends_after_its_time(tmp_path: Path) -> None:
     database, never = Database(f"sqlite:///{tmp_path}/kept.db", given=True, timeout=0.05), asyncio.Event()
     await database.open()

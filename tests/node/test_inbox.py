@@ -109,6 +109,22 @@ async def test_an_ack_on_its_way_counts_for_who_comes_back_at_once(hub: Hub) -> 
     assert durable(again) == [(3, 2)]
 
 
+async def test_what_is_told_to_be_acked_does_not_go_back(hub: Hub) -> None:
+    (first, one), (second, two), (_, three) = (open_connection(hub, "bo") for _ in range(3))
+    for n in range(3):
+        await hub.send_to_user("bo", "chat", n, durable=True)
+    for each in (one, two, three):
+        await each.heard("chat", 3)
+    say(first, "ack", {"cursor": 2})
+    await two.heard("acked")
+    say(second, "ack", {"cursor": 1})
+    for n in range(2):
+        await hub.send_to_user("bo", "chat", n, durable=True)  # behind which an ack is written
+    say(second, "ack", {"cursor": 3})
+    await one.heard("acked")
+    assert [payload["cursor"] for payload in three.payloads("acked")] == [2, 3]
+
+
 async def test_two_tabs_get_each_message_once_and_an_ack_on_one_clears_both(hub: Hub) -> None:
     first, one = open_connection(hub, "bo")
     _, two = open_connection(hub, "bo")
@@ -273,6 +289,7 @@ async def test_an_outage_is_an_error_and_ends_by_itself(hub: Hub, monkeypatch: p
 
     with monkeypatch.context() as outage:
         outage.setattr(store, "append", down)
+        outage.setattr(store, "archive_position", down)
         with pytest.raises(StoreUnavailable, match="away"):
             await hub.send_to_user("bo", "chat", 1, durable=True)
         assert (await hub.stats())["databases"]["inbox"] is False

@@ -210,6 +210,25 @@ async def test_who_was_shown_somebody_is_told_of_the_end(hub: Hub, beats: Iterat
     assert pushes(ben) == [("presence_leave", [{"userId": "ann"}], 1), ("presence_join", [member("ben")], 1)]
 
 
+async def test_who_was_shown_itself_is_told_what_became_of_it(hub: Hub, beats: Iterator[int]) -> None:
+    await join(hub, "ann")
+    await beat(hub, beats)
+    connection, guest = await join(hub, None)
+    connection.identify("ann")
+    await beat(hub, beats)
+    left = ("presence_leave", [{"connectionId": connection.id}], 1)
+    assert pushes(guest) == [left, ("presence_update", [member("ann", 2)], 1)]
+
+
+async def test_a_tab_that_was_counted_and_closed_in_one_beat_is_told(hub: Hub, beats: Iterator[int]) -> None:
+    first, _ = await join(hub, "ann")
+    await beat(hub, beats)
+    _, second = await join(hub, "ann")  # is shown two tabs
+    first.close()
+    await beat(hub, beats)
+    assert pushes(second) == [("presence_update", [member("ann")], 1)]
+
+
 async def test_who_asked_of_somebody_is_told_of_the_end(hub: Hub, beats: Iterator[int]) -> None:
     connection, ben = await join(hub, "ben")
     await beat(hub, beats)

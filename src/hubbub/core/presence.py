@@ -95,7 +95,7 @@ class Roster:
         entries: the connections that are there, of whom all is told.
     """
 
-    __slots__ = ("_listed", "_listing", "_shown", "_stated", "_strangers", "_touched", "_turn", "_users")
+    __slots__ = ("_listed", "_listing", "_newcomer", "_shown", "_stated", "_strangers", "_touched", "_turn", "_users")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._users: dict[str, int] = {}
@@ -104,6 +104,7 @@ class Roster:
         self._touched: dict[Key, _Touched] = {}
         self._turn = 0  # the number of changes
         self._shown = 0  # how many there were at the last showing
+        self._newcomer = (0, "")  # how many, and who, when the last that came was shown itself
         self._listing: bytes | None = None
         self._listed: frozenset[Key] = frozenset()
         for entry in entries:
@@ -152,6 +153,10 @@ class Roster:
         """Take note that somebody is shown the members as they are now."""
         self._shown = self._turn
 
+    def show_itself(self, connection_id: str) -> None:
+        """Take note that the connection that came last is shown itself; nobody else is."""
+        self._newcomer = (self._turn, connection_id)
+
     def listing(self, most: int) -> bytes:
         """The JSON of the first `most` members; until the next telling it is made once, as long as it stays the same.
 
@@ -186,12 +191,14 @@ class Roster:
     def _shift(self, key: Key, before: Entry | None, after: Entry | None) -> None:
         member = self.get(key)
         turn, told, shown = self._touched.get(key, (self._turn + 1, member, False))
-        shown = shown or (turn <= self._shown and member != told)
+        gone = None if before is None else before.connection_id
+        at, newcomer = self._newcomer
+        seen = turn <= self._shown or (turn == at and gone != newcomer)
+        shown = shown or (seen and member != told)
         self._turn += 1
         self._touched[key] = _Touched(self._turn, told, shown)
         if key in self._listed:
             self._listing = None
-        gone = None if before is None else before.connection_id
         stated = tuple(entry for entry in self._stated.pop(key, ()) if entry.connection_id != gone)
         if after is not None and after.state is not None:
             stated = (*stated, after)

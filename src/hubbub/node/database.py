@@ -11,7 +11,7 @@ from typing import TypeVar, TypeVarTuple
 
 from hubbub.config import STORES, Settings
 from hubbub.contracts import Store
-from hubbub.errors import ConfigError, StorageFull, StoreError, StoreUnavailable
+from hubbub.errors import ConfigError, HubbubError, StorageFull, StoreError, StoreUnavailable
 
 __all__ = ["Database", "databases"]
 
@@ -41,7 +41,7 @@ class Database:
         self._timeout = timeout
         self._store: Store | None = None
         self._opening: asyncio.Future[None] | None = None
-        self._failed_at = -REST
+        self._failed_at = self._answered_at = -REST
         self._reason = ""
 
     def __str__(self) -> str:
@@ -105,7 +105,8 @@ class Database:
     def forget(self) -> None:
         """Begin anew: the loop that its connections belong to is gone."""
         self._store = self._opening = None
-        self._failed_at, self._reason = -REST, ""
+        self._failed_at = self._answered_at = -REST
+        self._reason = ""
 
     async def call(self, method: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Call a method of `store`.
@@ -126,7 +127,18 @@ class Database:
         except StoreError as error:
             raise self._failed(error) from error.__cause__
         self._recovered()
+        self._answered_at = monotonic()
         return result
+
+    async def answers(self) -> bool:
+        """Whether it answers: unless it did a moment ago it is asked, for without traffic nobody else does."""
+        if self.empty or monotonic() - self._answered_at < REST:
+            return True
+        try:
+            await self.call(self.store.archive_position)
+        except HubbubError:
+            return False
+        return True
 
     def _opened(self, opening: asyncio.Future[None]) -> None:
         if (opening.cancelled() or opening.exception() is not None) and self._opening is opening:
@@ -135,7 +147,7 @@ class Database:
     def _failed(self, error: StoreError) -> StoreError:
         if not self._reason:
             logger.error("%s Live messages go on, durable ones are refused until it is back.", error)
-        self._failed_at, self._reason = monotonic(), str(error)
+        self._failed_at, self._answered_at, self._reason = monotonic(), -REST, str(error)
         return error
 
     def _recovered(self) -> None:

@@ -428,7 +428,7 @@ class Hub(ChannelMethods):
             "refused": node.entrance.refused + node.entrance.quotas.refused,
             "rateLimited": node.dispatcher.throttle.refused,
             "loopLagMs": round(node.lag * 1000, 1),
-            "databases": {role: database.healthy for role, database in node.databases.items()},
+            "databases": {role: await database.answers() for role, database in node.databases.items()},
         } | ({} if node.relay is None else {"outbox": node.relay.state})
 
     async def _claim(self, name: str, owner: str, ttl: float) -> bool:

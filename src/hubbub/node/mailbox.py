@@ -38,7 +38,7 @@ class Reader:
         device: whose cursor an ack moves.
         sent: up to where it was sent everything.
         seen: the highest cursor it may ack.
-        acked: the highest it did.
+        acked: the highest that it did, or another one of its device.
     """
 
     __slots__ = ("_again", "_connection", "_database", "_page", "_task", "_user_id", "acked", "device", "seen", "sent")
@@ -175,6 +175,7 @@ class Mailbox:
         """Tell the other connections of a device that it has everything up to a cursor."""
         for connection, reader in list(self.readers.items()):
             if reader.device == device and reader.acked < cursor:
+                reader.acked = cursor  # a lower one of its own comes late, and is nobody's news
                 connection.send("acked", {"cursor": cursor})
 
 

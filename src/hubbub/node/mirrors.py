@@ -146,9 +146,10 @@ class Mirrors:
         """Whether a stream runs, or ran a moment ago, on another node."""
         return channel in self._abroad
 
-    async def cancel(self, channel: str, stream_id: str | None) -> None:
-        """Ask the node on which a stream runs to end it."""
-        await self._node.cluster.ask(Cancel(channel, stream_id), only=self._abroad.get(channel, ""))
+    async def cancel(self, channel: str, stream_id: str | None) -> str | None:
+        """Ask the node on which a stream runs to end it; the id of what was ended there."""
+        answers = await self._node.cluster.ask(Cancel(channel, stream_id), only=self._abroad.get(channel, ""))
+        return next((id for id in answers if isinstance(id, str)), None)
 
     # Inside
 

@@ -122,6 +122,7 @@ class Presence:
             return {}
         self.leases.rosters.get(channel).show()
         self._come(connection, channel)
+        self.leases.rosters.get(channel).show_itself(connection.id)
         return {"presence": self._list(channel, MOST_SHOWN)}
 
     def ended(self, connection: Connection, channel: str, *, subscribed: bool) -> None:
@@ -142,6 +143,7 @@ class Presence:
                 was = self.here.forget(connection, channel) or Entry(connection.id, before)
                 entry = Entry(connection.id, connection.user_id)
                 self.here.put(connection, channel, entry)
+                self.leases.rosters.get(channel).show()  # it was shown itself as who it was
                 self.leases.change(channel, connection.id, was, entry)
 
     async def recheck(self, connection: Connection, channel: str) -> None:

@@ -341,12 +341,13 @@ class Streams:
         stream = self.find(channel)
         return stream if stream is not None and stream.running and stream_id in (None, stream.id) else None
 
-    def end(self, channel: str, stream_id: str | None) -> bool:
-        """Cancel the stream that is meant; False if there is none."""
+    def end(self, channel: str, stream_id: str | None) -> str | None:
+        """Cancel the stream that is meant, and say its id; None if there is none."""
         stream = self.meant(channel, stream_id)
-        if stream is not None:
-            stream.cancel()
-        return stream is not None
+        if stream is None:
+            return None
+        stream.cancel()
+        return stream.id
 
     def whole(self, channel: str) -> bytes | None:
         """What the stream on a channel has told so far, in JSON; None if there is none."""
@@ -367,13 +368,8 @@ class Streams:
         except RequestError as error:
             self._node.dispatcher.answer(connection, error, id)
         else:
-            stream = self.meant(channel, stream_id)
-            if stream is not None:
-                stream.cancel()
-                stream_id = stream.id
-            else:
-                await self._node.mirrors.cancel(channel, stream_id)
-            more = {} if stream_id is None else {"id": stream_id}
+            ended = self.end(channel, stream_id) or await self._node.mirrors.cancel(channel, stream_id)
+            more = {} if ended is None else {"id": ended}
             connection.send("cancelled", {"channel": channel, **more}, id)
         finally:
             self._asked.discard((connection, channel))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from hubbub.errors import HubbubError
-
 if TYPE_CHECKING:
     from hubbub.node.node import Node
 
@@ -27,7 +25,7 @@ async def health(node: Node, name: str) -> tuple[int, bytes]:
     """
     if name == "healthz":
         return 200, b'{"status":"ok"}\n'
-    databases = {role: await _answers(node, role) for role in node.databases}
+    databases = {role: await database.answers() for role, database in node.databases.items()}
     parts: dict[str, Any] = {
         "open": node.ready,
         "draining": node.draining or node.closing,
@@ -37,14 +35,3 @@ async def health(node: Node, name: str) -> tuple[int, bytes]:
     ready = parts["open"] and not parts["draining"] and parts["broker"] and all(databases.values())
     body = {"status": "ready" if ready else "not ready", **parts}
     return 200 if ready else 503, json.dumps(body).encode() + b"\n"
-
-
-async def _answers(node: Node, role: str) -> bool:
-    """Whether a database answers; one that did not is asked again: without traffic nobody else would."""
-    database = node.databases[role]
-    if not database.healthy:
-        try:
-            await database.call(database.store.archive_position)
-        except HubbubError:
-            return False
-    return True

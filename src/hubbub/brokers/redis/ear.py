@@ -58,7 +58,7 @@ class Ear:
             (b"smessage", b"ssubscribe", b"sunsubscribe") if sharded else (b"message", b"subscribe", b"unsubscribe")
         )
         self.hears: dict[bytes, Hear] = {}
-        self.connected = False
+        self.connected = self._lost = False
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
         self._missing: set[bytes] = set()
         self._left: Counter[bytes] = Counter()
@@ -139,6 +139,9 @@ class Ear:
                 logger.debug("%s is not heard: %s", self._server.place, error)
             except Exception:
                 logger.exception("%s cannot be heard", self._server.place)
+            if not self._lost and self.began.is_set():
+                self._lost = True
+                logger.warning("%s: the connection is lost", self._server.place)
             self.connected = False
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -193,6 +196,9 @@ class Ear:
         if self.connected or self._missing:
             return
         self.connected = True
+        if self._lost:
+            self._lost = False
+            logger.warning("%s: connected again", self._server.place)
         if self.began.is_set() or self.hears:
             self._back()
         self.began.set()
@@ -202,7 +208,7 @@ class Ear:
             await asyncio.sleep(PULSE)
             silent = monotonic() - self._heard
             if silent >= SILENCE:
-                logger.warning("%s is silent: connecting anew", self._server.place)
+                logger.debug("%s is silent: connecting anew", self._server.place)
                 await connection.disconnect(nowait=True)
                 return
             if silent >= PULSE:
