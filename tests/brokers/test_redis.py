@@ -262,6 +262,7 @@ async def test_an_outage_is_a_line_and_its_end_another(opened: Open, caplog: pyt
         assert said == [f"{place}: the connection is lost", f"{place}: connected again"]
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("how", ["restart", "old snapshot", "flush"])
 async def test_a_server_that_may_have_lost_something_has_another_epoch(how: str, opened: Open) -> None:
     with Valkey() as server:
