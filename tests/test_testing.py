@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from hubbub import Connection, Hub, Timeouts
+from hubbub import Connection, Hub, Timeouts, UsageError
+from hubbub.node import dispatch
 from hubbub.testing import Client, connect, moving_clock
 
 
@@ -112,3 +114,16 @@ async def test_time_passes_when_it_is_told_to(hub: Hub) -> None:
             client.connection.outbox.transport.ping = lambda: True  # type: ignore[method-assign]  # nobody answers
             await clock.advance(60)
             await client.expect_close(4003)
+
+
+async def test_a_clock_inside_of_another_gives_it_back(hub: Hub) -> None:
+    with moving_clock(hub) as clock:
+        with moving_clock(Hub("/other")):
+            pass
+        assert vars(dispatch)["monotonic"] is clock
+    assert vars(dispatch)["monotonic"] is time.monotonic
+
+
+async def test_a_hub_that_does_not_run_takes_no_client() -> None:
+    with pytest.raises(UsageError, match="does not run"):
+        await Client(Hub()).open()

@@ -19,7 +19,7 @@ from typing import Any
 from hubbub.contracts import Handshake
 from hubbub.core.forms import TEXTS, Form
 from hubbub.core.identity import Identity
-from hubbub.errors import CloseCode
+from hubbub.errors import CloseCode, UsageError
 from hubbub.node.connection import Connection
 from hubbub.node.hub import Hub
 
@@ -115,7 +115,13 @@ class Client:
         """The hub's side of it."""
 
     async def open(self, user: str | Identity | None = None, headers: Mapping[str, str] | None = None) -> None:
-        """Connect, signed in as `user` if one is given."""
+        """Connect, signed in as `user` if one is given.
+
+        Raises:
+            UsageError: the hub does not run.
+        """
+        if not self._hub.node.running:
+            raise UsageError("The hub does not run: `async with hub.running():` around it.")
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
         scope = {"type": "websocket", "path": self._hub.path, "headers": raw, "client": ("testclient", 0)}
         self.connection = self._link.receiver = Connection(self._hub.node)
@@ -271,14 +277,14 @@ def moving_clock(hub: Hub) -> Iterator[Clock]:
     """
     clock = Clock(hub)
     modules = [module for name, module in sys.modules.items() if name.startswith("hubbub.node.")]
-    patched = [module for module in modules if hasattr(module, "monotonic")]
-    for module in patched:
+    before = {module: module.monotonic for module in modules if hasattr(module, "monotonic")}
+    for module in before:
         vars(module)["monotonic"] = clock
     try:
         yield clock
     finally:
-        for module in patched:
-            vars(module)["monotonic"] = time.monotonic
+        for module, own in before.items():
+            vars(module)["monotonic"] = own
 
 
 async def settle() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, computed_field
 
 from hubbub.core.envelope import Message, decode, encode, invalid_payload
 from hubbub.errors import RequestError
@@ -299,3 +299,26 @@ def test_a_complaint_does_not_repeat_the_input(kind: Any, value: Any) -> None:
     for part in (error.message, error.field or ""):
         assert SECRET not in part
         assert "77001" not in part
+
+
+class Html(str):
+    """A text that knows more, as templates make it; its `str` is not plain."""
+
+    def __str__(self) -> str:
+        return self
+
+
+def test_a_kind_of_text_is_a_text() -> None:
+    assert json.loads(encode("a", {"html": Html("<b>")}, NOW))["payload"] == {"html": "<b>"}
+
+
+class Broken(BaseModel):
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def total(self) -> int:
+        return self.nowhere  # type: ignore[attr-defined,no-any-return]
+
+
+def test_what_a_model_fails_with_is_not_hidden() -> None:
+    with pytest.raises(Exception, match="nowhere"):
+        encode("a", Broken(), NOW)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hubbub import Hub, Publisher
+from hubbub.testing import connect
 from services.nats import Nats
 from tests.serving import Process, RawClient, RunningServer, fetch, process
 
@@ -80,6 +83,15 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@asynccontextmanager
+async def begin(hub: Hub) -> AsyncIterator[None]:
+    """Run it as Litestar and the door do."""
+    hub.start()
+    await hub.node.open()
+    yield
+    await hub.shutdown()
+
+
 async def port_of(running: Process) -> RunningServer:
     """The server, once it runs."""
     address = (await running.says("Stop with Ctrl+C", 30)).partition("HTTP")[2].split()[0]
@@ -141,3 +153,17 @@ async def ask(server: RunningServer, key: str, name: str, body: object) -> dict[
     assert answer.status == 200, answer
     found: dict[str, Any] = json.loads(answer.body)
     return found
+
+
+@pytest.mark.parametrize("start", [Hub.running, begin], ids=["running", "start"])
+async def test_an_app_takes_the_place_of_a_publisher(nats: Nats, tmp_path: Path, start: Any) -> None:
+    hub = Hub(broker_url=f"{nats.url}?name=turns", inbox_url=f"sqlite:///{tmp_path}/inbox.db")
+    hub.namespace("jobs")
+    publisher = Publisher(hub)
+    await asyncio.to_thread(publisher.publish, "jobs", "starting")  # as an app's own startup may
+    async with start(hub), connect(hub, "ann") as client:
+        await client.request("subscribe", {"channel": "jobs"})
+        await asyncio.to_thread(publisher.publish, "jobs", "started")
+        await client.expect("message", event="started")
+    await asyncio.to_thread(publisher.publish, "jobs", "stopped")
+    await asyncio.to_thread(publisher.close)

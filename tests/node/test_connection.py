@@ -445,3 +445,9 @@ async def test_a_question_that_has_no_json_form_leaves_nothing_behind(hub: Hub) 
     with pytest.raises(TypeError):
         await connection.request("question", object())
     assert not connection.asking
+
+
+async def test_what_all_connections_share_keeps_nothing_of_one(hub: Hub) -> None:
+    connection, _ = open_connection(hub, "ann")
+    with pytest.raises(AttributeError, match=r"use conn\.metadata\['user'\]"):
+        connection.state.user = "ann"  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -449,3 +449,32 @@ async def test_whatever_can_be_called_is_a_hook(hub: Hub, function: Any, greetin
     assert hub.on_connect(function) is function
     _, transport = open_connection(hub)
     assert (await transport.heard("hello"))["payload"] == greeting
+
+
+def undecorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that is not made for coroutines."""
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return function(*args)
+
+    return call
+
+
+async def test_a_coroutine_that_nobody_awaits_is_an_error(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    @hub.on_connect
+    @undecorated
+    async def check_in(conn: Connection) -> None:
+        conn.send("never")
+
+    _, transport = open_connection(hub)
+    assert (await transport.heard("error"))["payload"]["code"] == "internal"
+    assert "check_in was not awaited" in caplog.text
+
+
+async def test_a_hook_that_yields_is_refused(hub: Hub) -> None:
+    async def check_in(conn: Connection) -> AsyncIterator[None]:
+        yield
+
+    with pytest.raises(ConfigError, match="check_in has a `yield`"):
+        hub.on_connect(check_in)

@@ -5,17 +5,19 @@ import enum
 import functools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import msgspec
 import pytest
+from fastapi import Depends
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Raw, Struct
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from hubbub import ConfigError, Connection, Hub, RequestError
 from hubbub.node.routing import Route, takes
@@ -60,6 +62,11 @@ class Model(BaseModel):
 
     user_id: str
     price_list: list[int] = []
+
+
+@pydantic_dataclass
+class Short:
+    some_key: str = Field(max_length=2)
 
 
 class Cat(BaseModel):
@@ -237,6 +244,7 @@ KINDS = [
     Tagged | Other,
     Annotated[str, Meta(pattern="^never$")],
     Model,
+    Short,
     Owner,
 ]
 BAD: st.SearchStrategy[Any] = st.recursive(
@@ -451,6 +459,16 @@ def tree(conn: Connection, payload: Tree) -> None: ...
 def untagged(conn: Connection, payload: Item | Order) -> None: ...
 
 
+CurrentUser = Annotated[str, Depends(lambda: "ann")]
+
+
+def injected(conn: Connection, payload: CurrentUser) -> None: ...
+
+
+def yields(conn: Connection) -> Iterator[int]:
+    yield 1
+
+
 @pytest.mark.parametrize(
     ("function", "said"),
     [
@@ -466,6 +484,8 @@ def untagged(conn: Connection, payload: Item | Order) -> None: ...
         (strange_inside, "Strange.* cannot be read from JSON"),
         (models, "Model.* cannot be read from JSON"),
         (tree, "Tree contains itself"),
+        (injected, "'payload' would be what the client sends"),
+        (yields, "has a `yield`"),
         (untagged, r"Item \| tests.* cannot be read from JSON: .*must be tagged"),
     ],
 )
@@ -561,3 +581,9 @@ async def test_a_built_in_type_may_be_replaced(hub: Hub) -> None:
     connection, transport = open_connection(hub)
     say(connection, "ping")
     assert (await transport.heard("pong"))["payload"] == "mine"
+
+
+def test_a_dataclass_of_pydantics_names_the_field() -> None:
+    with pytest.raises(RequestError, match=r"payload\.some_key: String should have at most 2 characters\.$") as caught:
+        read(Short, {"someKey": SECRET})
+    assert caught.value.field == "some_key"

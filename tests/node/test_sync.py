@@ -123,3 +123,11 @@ def test_a_loop_that_does_not_answer_is_not_waited_for_for_ever() -> None:
     assert str(errors[0]) == "The hub did not do this within 0.01 s: it may be done or not."
     loop.run_until_complete(hub.shutdown())
     loop.close()
+
+
+async def test_in_a_fork_it_says_so(hub: Hub) -> None:
+    hub.node.pid += 1  # as a fork sees it
+    with pytest.raises(UsageError, match="was forked from"):
+        hub.sync.broadcast("x")
+    with pytest.raises(UsageError, match="was forked from"):
+        await asyncio.to_thread(hub.sync.broadcast, "x")

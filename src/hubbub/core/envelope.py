@@ -56,11 +56,13 @@ class Message(msgspec.Struct, omit_defaults=True, frozen=True):
 
 
 def _plain(value: Any) -> Any:
-    """Encode what msgspec cannot: a pydantic model says how itself."""
-    try:
-        return value.model_dump(mode="json", by_alias=True)
-    except AttributeError:
-        raise TypeError(f"{type(value).__name__} has no JSON form: send a dict, Struct, dataclass or model.") from None
+    """Encode what msgspec cannot: a pydantic model says how itself, and a kind of text, as of templates, is a text."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    dump = getattr(value, "model_dump", None)
+    if dump is None:
+        raise TypeError(f"{type(value).__name__} has no JSON form: send a dict, Struct, dataclass or model.")
+    return dump(mode="json", by_alias=True)
 
 
 _decode = msgspec.json.Decoder(Incoming).decode

@@ -8,6 +8,7 @@ A goodbye is ours or the peer's; `lost` ends the life from every state.
 from __future__ import annotations
 
 from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["BACKLOG", "TRANSITIONS", "UNREAD", "ConnectionState", "Input", "advance"]
 
@@ -24,6 +25,14 @@ class ConnectionState(IntEnum):
     OPEN = 1
     CLOSING = 2
     CLOSED = 3
+
+    if not TYPE_CHECKING:  # type checkers know that there are no others
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Keep an app from what it knows of `websocket.state`: these are the same for all connections."""
+            if not name.startswith("_"):
+                raise AttributeError(f"conn.state has no {name!r} of your own: use conn.metadata[{name!r}].")
+            super().__setattr__(name, value)
 
 
 class Input(Enum):

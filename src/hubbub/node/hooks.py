@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Literal
 
-from hubbub.node.routing import Handler, takes, underlying
+from hubbub.node.routing import Handler, refuse_unawaited, takes, underlying
 from hubbub.node.workers import Job, Workers
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Hooks:
                 self._start(name, connection, hooks[at:], args)
                 return
             try:
-                Context().run(hook, connection, *args)  # its variables are nobody else's
+                refuse_unawaited(Context().run(hook, connection, *args))  # its variables are nobody else's
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:
@@ -89,7 +89,7 @@ class Hooks:
                 self._workers.submit(_ChannelCall(hook, channel, name))
                 continue
             try:
-                Context().run(hook, channel)
+                refuse_unawaited(Context().run(hook, channel))
             except Exception:
                 logger.exception("on_%s failed for %r", name, channel)
 
@@ -109,6 +109,8 @@ class Hooks:
                     result = hook(connection, *args)
                     if waits:
                         await result
+                    else:
+                        refuse_unawaited(result)
                 except Exception as error:
                     self._failed(connection, error, name, args)
 

@@ -33,6 +33,7 @@ from hubbub.node.entrance import Entrance
 from hubbub.node.hooks import HookName
 from hubbub.node.local import Local
 from hubbub.node.node import Node
+from hubbub.node.publisher import take_over
 from hubbub.node.quotas import Quotas, WhenFull
 from hubbub.node.receipt import Receipt
 from hubbub.node.relay import Relay
@@ -224,7 +225,7 @@ class Hub(ChannelMethods):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Hub]:
         """Run the hub for as long as the block lasts; inside a hub that runs already, change nothing."""
-        if self.node.running:
+        if self.node.running and not self.node.guest:
             yield self
             return
         self.start()
@@ -239,7 +240,7 @@ class Hub(ChannelMethods):
 
         Databases are opened by those, or when something is to be kept.
         """
-        self.node.start()
+        take_over(self)
 
     async def drain(self, seconds: float = 30.0) -> None:
         """Send clients to the other nodes, a few at a time, before a `shutdown`; nobody new is taken meanwhile.

@@ -22,7 +22,7 @@ from hubbub.node.sync import Sync
 if TYPE_CHECKING:
     from hubbub.node.hub import Hub
 
-__all__ = ["Publisher"]
+__all__ = ["Publisher", "take_over"]
 
 T = TypeVar("T")
 GOODBYE = 5.0  # seconds for a hub to stop
@@ -100,6 +100,18 @@ class Publisher(Sync):
             return _lives[hub]
 
 
+def take_over(hub: Hub) -> None:
+    """Start the app's hub in the running loop; if a `Publisher` runs it so far, in its place."""
+    if hub.node.running and not hub.node.guest:
+        hub.node.start()
+        return
+    with _lock:
+        life = _lives.pop(hub, None)
+        if life is not None:
+            life.end()
+        hub.node.start()
+
+
 class _Life:
     """One run of a hub, in a thread.
 
@@ -111,6 +123,7 @@ class _Life:
         self.hub = hub
         self.started: Future[None] = Future()
         self._end = asyncio.Event()
+        self._over = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="hubbub-publisher", daemon=True)
@@ -118,6 +131,7 @@ class _Life:
 
     def end(self) -> None:
         """Stop the hub, and wait until it has."""
+        self._over = True
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended by itself
                 self._loop.call_soon_threadsafe(self._stop)
@@ -140,14 +154,20 @@ class _Life:
 
     async def _live(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        if self._over:  # before it began
+            raise asyncio.CancelledError
         node = self.hub.node
         node.guest = True
         try:
-            async with self.hub.running():
+            node.start()
+            try:
+                await node.open()
                 self.started.set_result(None)
                 await self._end.wait()
+            finally:
+                await self.hub.shutdown()
         finally:
-            node.guest = False
+            node.guest = node.stopped = False  # the app's own life may be still to come
 
 
 _lock = threading.Lock()

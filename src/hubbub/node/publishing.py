@@ -16,7 +16,7 @@ from hubbub.core.labels import check_event, check_key, check_tags
 from hubbub.core.recovery import Position, Publication
 from hubbub.errors import CloseCode, ConfigError
 from hubbub.node.replay import message_text
-from hubbub.node.routing import takes, underlying
+from hubbub.node.routing import refuse_unawaited, takes, underlying
 
 if TYPE_CHECKING:
     from hubbub.core.namespaces import Namespace
@@ -122,7 +122,7 @@ class Publishing:
         for pattern, listener in self._listeners:
             if pattern.fullmatch(channel):
                 try:
-                    listener(channel, msgspec.json.decode(publication.data))
+                    refuse_unawaited(listener(channel, msgspec.json.decode(publication.data)))
                 except Exception:
                     logger.exception("the listener for %r failed", pattern.pattern)
 

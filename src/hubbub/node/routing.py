@@ -18,7 +18,7 @@ from hubbub.core.camel import from_wire, twin
 from hubbub.core.envelope import invalid_payload
 from hubbub.errors import ConfigError, RequestError, UsageError
 
-__all__ = ["Handler", "Route", "payload_decoder", "takes", "underlying"]
+__all__ = ["Handler", "Route", "payload_decoder", "refuse_unawaited", "takes", "underlying"]
 
 Handler = Callable[..., Any]
 
@@ -86,12 +86,20 @@ def takes(function: Handler, form: str, least: int, most: int) -> int:
     everything = inspect.signature(function).parameters.values()
     parameters = [p for p in everything if p.kind in kinds]
     needed = sum(p.default is inspect.Parameter.empty for p in parameters)
-    foreign = any(
-        type(p.default).__name__ == "Depends" or (p.kind is p.KEYWORD_ONLY and p.default is p.empty) for p in everything
-    )
+    foreign = any(_is_injected(p.default) or (p.kind is p.KEYWORD_ONLY and p.default is p.empty) for p in everything)
     if needed > most or len(parameters) < least or foreign:  # FastAPI calls its routes, we call handlers
         raise ConfigError(f"{underlying(function).__qualname__} must take {form}, not {inspect.signature(function)}.")
+    inner = underlying(function)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):  # to call it does nothing
+        raise ConfigError(f"{inner.__qualname__} has a `yield`, and nobody would go on with it: use `return`.")
     return min(len(parameters), most)
+
+
+def refuse_unawaited(result: Any) -> None:
+    """Fail where a plain function, as a decorator's may be, gave a coroutine: nobody would ever run it."""
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(f"{result.__qualname__} was not awaited: the function around it has to be `async def`.")
 
 
 def payload_decoder(kind: Any) -> Callable[[msgspec.Raw], Any]:
@@ -133,7 +141,7 @@ def payload_decoder(kind: Any) -> Callable[[msgspec.Raw], Any]:
         try:
             return from_wire(read(raw))
         except (ValueError, TypeError) as error:  # the type's own check of its values
-            raise invalid_payload(error) from None
+            raise (_of_pydantic(error) if hasattr(error, "errors") else invalid_payload(error)) from None
 
     return convert
 
@@ -145,12 +153,17 @@ def _model_decoder(model: Any) -> Callable[[msgspec.Raw], Any]:
         try:
             return model.model_validate_json(bytes(raw) or b"null")
         except ValueError as error:
-            first = error.errors(include_input=False, include_url=False)[0]  # type: ignore[attr-defined]
-            path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-            reason = TAG.sub("", first["msg"])
-            raise RequestError("invalid_payload", f"payload{path}: {reason}.", path.removeprefix(".") or None) from None
+            raise _of_pydantic(error) from None
 
     return read
+
+
+def _of_pydantic(error: Any) -> RequestError:
+    first = error.errors(include_input=False, include_url=False)[0]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    return RequestError(
+        "invalid_payload", f"payload{path}: {TAG.sub('', first['msg'])}.", path.removeprefix(".") or None
+    )
 
 
 def _decoder_of(function: Handler) -> Callable[[msgspec.Raw], Any]:
@@ -171,11 +184,19 @@ def _payload_type(function: Handler) -> Any:
     alone = types.SimpleNamespace(__annotations__={name: parameter.annotation})
     scope = getattr(underlying(function), "__globals__", {})
     try:
-        return get_type_hints(alone, globalns=scope, localns=_declaring_frame(), include_extras=True)[name]
+        kind = get_type_hints(alone, globalns=scope, localns=_declaring_frame(), include_extras=True)[name]
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise ConfigError(
             f"{underlying(function).__qualname__}: annotation of {name!r} is unknown here: {error}."
         ) from None
+    if any(map(_is_injected, getattr(kind, "__metadata__", ()))):
+        raise ConfigError(f"{name!r} would be what the client sends: FastAPI's dependencies are for its routes.")
+    return kind
+
+
+def _is_injected(mark: Any) -> bool:
+    """Whether FastAPI would fill the parameter in; here it would be whatever the client sends."""
+    return type(mark).__name__ in ("Depends", "Security")
 
 
 def _declaring_frame() -> Mapping[str, Any]:

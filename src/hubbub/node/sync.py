@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -108,6 +109,9 @@ class Sync:
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         loop, thread = self._hub.node.loop, self._hub.node.thread
+        if loop is not None and self._hub.node.pid != os.getpid():
+            work.close()
+            raise UsageError("The hub lives in the process that this one was forked from: use `Publisher(hub)` here.")
         if loop is None or thread == threading.get_ident():
             work.close()
             way = "the hub has not started" if loop is None else "in the hub's own loop write `await hub....` instead"

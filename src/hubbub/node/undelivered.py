@@ -14,7 +14,7 @@ import msgspec
 
 from hubbub.core.envelope import Message
 from hubbub.errors import ConfigError, StoreError
-from hubbub.node.routing import takes, underlying
+from hubbub.node.routing import refuse_unawaited, takes, underlying
 
 if TYPE_CHECKING:
     from hubbub.core.inbox import Entry
@@ -96,7 +96,7 @@ class Undelivered:
                 async with asyncio.timeout(self._node.timeouts.handler):
                     await hook(user_id, message)
             else:
-                hook(user_id, message)
+                refuse_unawaited(hook(user_id, message))
         except Exception:
             logger.exception("on_undelivered failed for a %r of %r", entry.type, user_id)
 
