@@ -22,8 +22,9 @@ from hubbub.errors import StorageFull, StoreError, StoreUnavailable
 from hubbub.node.database import Database
 from hubbub.stores.sqlite import SqliteStore
 
-ROOM = Namespace("room", history=5, history_ttl=60)
-LOG = Namespace("log", history=2, history_ttl=60, archive=True)
+TTL = 3600  # longer than a run of all tests, which begins with NOW
+ROOM = Namespace("room", history=5, history_ttl=TTL)
+LOG = Namespace("log", history=2, history_ttl=TTL, archive=True)
 LOBBY = Namespace("lobby", history=5, durable=False)
 KINDS = [ROOM, LOG, LOBBY]
 NOW = time.time_ns() // 1_000_000
@@ -168,7 +169,7 @@ async def test_what_has_expired_is_not_recovered(life: Any, tidied: bool) -> Non
     life.broker.journal.memory.sweep(now)
     place = await life.publish("room:1", 1)
     await life.publish("room:1", 2)
-    later = now + 62_000
+    later = now + (TTL + 2) * 1000
     if tidied:
         life.broker.sweep(later)
         await life.broker.journal._tidy()
