@@ -22,12 +22,15 @@ from hubbub.errors import StorageFull, StoreError, StoreUnavailable
 from hubbub.node.database import Database
 from hubbub.stores.sqlite import SqliteStore
 
-TTL = 3600  # longer than a run of all tests, which begins with NOW
-ROOM = Namespace("room", history=5, history_ttl=TTL)
-LOG = Namespace("log", history=2, history_ttl=TTL, archive=True)
+ROOM = Namespace("room", history=5, history_ttl=60)
+LOG = Namespace("log", history=2, history_ttl=60, archive=True)
 LOBBY = Namespace("lobby", history=5, durable=False)
 KINDS = [ROOM, LOG, LOBBY]
-NOW = time.time_ns() // 1_000_000
+
+
+def moment() -> int:
+    """Now, in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 class Told:
@@ -81,15 +84,17 @@ class Life:
         await self.broker.open(KINDS)
         return self
 
-    async def publish(self, channel: str, data: int = 0, *, key: str | None = None, now: int = NOW) -> Position:
+    async def publish(self, channel: str, data: int = 0, *, key: str | None = None, now: int | None = None) -> Position:
         """Publish a number."""
         [namespace] = [each for each in KINDS if each.name == channel.partition(":")[0]]
-        return await self.broker.publish(namespace, channel, None, b"%d" % data, idempotency=key, tags=None, now=now)
+        return await self.broker.publish(
+            namespace, channel, None, b"%d" % data, idempotency=key, tags=None, now=now or moment()
+        )
 
-    async def past(self, channel: str, since: Position | None = None, now: int = NOW) -> Past:
+    async def past(self, channel: str, since: Position | None = None, now: int | None = None) -> Past:
         """What is remembered behind a position."""
         [namespace] = [each for each in KINDS if each.name == channel.partition(":")[0]]
-        return await self.broker.past(namespace, channel, since, 100, now)
+        return await self.broker.past(namespace, channel, since, 100, now or moment())
 
     async def die(self) -> None:
         """End as by `kill -9`: nobody is told, nothing is left."""
@@ -165,11 +170,11 @@ async def test_what_was_pushed_out_is_not_recovered(life: Any, trimmed: bool) ->
 
 @pytest.mark.parametrize("tidied", [False, True], ids=["at once", "after the journal was tidied"])
 async def test_what_has_expired_is_not_recovered(life: Any, tidied: bool) -> None:
-    now = NOW
+    now = moment()
     life.broker.journal.memory.sweep(now)
     place = await life.publish("room:1", 1)
     await life.publish("room:1", 2)
-    later = now + (TTL + 2) * 1000
+    later = now + 62_000
     if tidied:
         life.broker.sweep(later)
         await life.broker.journal._tidy()
@@ -295,11 +300,11 @@ async def test_two_live_processes_cannot_have_one_journal(life: Any, tmp_path: P
 async def test_who_lost_the_journal_publishes_nothing(life: Any, tmp_path: Path) -> None:
     await life.publish("room:1", 1)
     name = life.broker.journal._tenure._owner.name
-    await life.database.store.take_journal("elsewhere 1 x", "e", NOW, NOW * 2, name)
+    await life.database.store.take_journal("elsewhere 1 x", "e", moment(), 2 * moment(), name)
     with pytest.raises(StoreError, match="NATS or Redis"):
         await life.publish("room:1", 2)
     assert [data for _, _, data in life.told.all] == [b"1"]
-    await life.database.store.take_journal(name, "e", NOW, NOW * 2, "elsewhere 1 x")
+    await life.database.store.take_journal(name, "e", moment(), 2 * moment(), "elsewhere 1 x")
     await life.publish("room:1", 3)
     assert numbers(await life.past("room:1")) == [1, 3]
 
@@ -353,10 +358,10 @@ async def test_what_the_archive_does_not_have_stays(life: Any) -> None:
 
 
 def test_what_failed_half_way_is_not_restored() -> None:
-    memory = Memory("e")
+    memory, now = Memory("e"), moment()
     for offset, previous in ((1, 0), (2, 1), (3, 1), (4, 3)):  # 2 was never committed: nobody behind it knows of it
-        memory.restore("room:1", Publication(offset, previous, NOW, None, b""), 60)
-    assert [each.offset for each in memory.past("room:1", None, 10, NOW).publications] == [1, 3, 4]
+        memory.restore("room:1", Publication(offset, previous, now, None, b""), 60)
+    assert [each.offset for each in memory.past("room:1", None, 10, now).publications] == [1, 3, 4]
 
 
 @pytest.mark.parametrize(
