@@ -49,6 +49,7 @@ PLAIN_IN_LOGS = {
         "self._server.place",
         "self._servers.place",
     ],
+    "a folder that the operator chose": ["self._shown"],
     "names that the app gave its functions": ["route.name", "self.name", "name", "what"],
     "made by us, or by another node": [
         "reference",
