@@ -56,6 +56,7 @@ async def create(page: Page, room: str) -> None:
 async def bring(page: Page, name: str) -> None:
     """Add somebody to the room in view."""
     await page.click("#members")
+    await expect(page.locator("#those li").first).to_be_visible()
     await page.fill("#guest", name)
     await page.press("#guest", "Enter")
     await expect(page.locator("#those li", has_text=name)).to_be_visible()

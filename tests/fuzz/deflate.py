@@ -65,7 +65,9 @@ def _by_zlib(payload: bytes, most: int) -> bytes:
     message, stream = b"", zlib.decompressobj(wbits=-15)
     try:
         for byte in payload + TAIL:
-            message += stream.decompress(bytes((byte,)))
+            rest = bytes((byte,))
+            while piece := stream.decompress(rest, 1):  # what comes before a fault is lost if they come at once
+                message, rest = message + piece, stream.unconsumed_tail
             if stream.eof:
                 rest, stream = stream.unused_data, zlib.decompressobj(wbits=-15, zdict=message[-32768:])
                 message += stream.decompress(rest)

@@ -305,16 +305,3 @@ async def test_a_full_disk_is_told(store: PostgresStore, other: asyncpg.Connecti
     assert await cursors(store) == [1]
     await other.execute("DROP TRIGGER refuse ON hubbub_messages")
     assert await put(store) == 2
-
-
-async def test_a_connection_that_the_server_ended_is_the_reason(
-    store: PostgresStore, other: asyncpg.Connection
-) -> None:
-    async def end(db: asyncpg.Connection) -> None:
-        await other.execute("SELECT pg_terminate_backend($1)", db.get_server_pid())
-        await db.execute("SELECT 1")
-
-    with pytest.raises(StoreUnavailable) as raised:
-        await store._write(end)
-    assert "another operation" not in str(raised.value)
-    assert await put(store) == 1

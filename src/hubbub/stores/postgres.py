@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -226,8 +226,7 @@ async def _transact(db: Connection, work: Callable[[Connection], Awaitable[T]]) 
         await db.execute("COMMIT")
     except asyncpg.PostgresError:
         if not db.is_closed():
-            with suppress(asyncpg.InterfaceError, asyncpg.InternalClientError):  # it is being closed: say why instead
-                await db.execute("ROLLBACK")
+            await db.execute("ROLLBACK")
         raise
     except BaseException:
         db.terminate()
