@@ -181,7 +181,7 @@ async def test_j10_who_is_there_is_the_servers_to_say(target: Target) -> None:
         await liar.ask("presence", {"channel": "lounge:j10", "state": LIES, **LIES}, **LIES)
         presence = (await liar.ask("presence", {"channel": "lounge:j10"}))["payload"]
         while "members" not in presence or "state" not in presence["members"][0]:
-            presence = await liar.recv_json()  # pushes of what changed may come between
+            presence = (await liar.recv_json())["payload"]  # pushes of what changed may come between
         assert presence["members"] == [{"userId": "ada", "connections": 1, "state": LIES}]
         await liar.leave()
 

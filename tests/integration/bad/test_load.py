@@ -47,10 +47,10 @@ def end() -> bytes:
 
 
 async def bytes_to(client: RawClient, mark: str) -> bytes:
-    """All that comes until `mark` is in the last message."""
+    """All that comes until `mark` is in it, and what came at once with that."""
     data, wanted = bytearray(), mark.encode()
     async with asyncio.timeout(PATIENCE):
-        while wanted not in data[-200:]:
+        while wanted not in data[-200:] and wanted not in data:
             part = await client.reader.read(1 << 20)
             assert part, data[-200:]
             data += part
