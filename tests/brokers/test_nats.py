@@ -191,6 +191,28 @@ async def test_a_cluster_goes_on_without_one_of_three(connect: Open) -> None:
         assert await one.broker.claim("n", "one", 5)
 
 
+async def test_a_cluster_without_a_majority_is_not_healthy(
+    connect: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(link, "PULSE", 0.2)
+    monkeypatch.setattr(link, "SOON", 0.2)
+    with Nats(3) as servers, caplog.at_level("WARNING", "hubbub.broker"):
+        node, broker = await connect(f"{servers.url}?replicas=3")
+        await publish_through(node, 0, 1)
+        for server in servers.servers[1:]:
+            await asyncio.to_thread(server.kill)
+        async with asyncio.timeout(30):  # nobody publishes: it is seen all the same
+            while "publications have to wait" not in caplog.text:  # noqa: ASYNC110  # a log is no event
+                await asyncio.sleep(0.05)
+        assert not broker.healthy
+        await asyncio.to_thread(servers.start)
+        async with asyncio.timeout(30):
+            while "publications are stored again" not in caplog.text:  # noqa: ASYNC110  # a log is no event
+                await asyncio.sleep(0.05)
+        assert broker.healthy
+        await publish_through(node, 1, 1)
+
+
 async def test_what_a_cluster_cannot_do_just_now_is_asked_again(shared: Nats, connect: Open) -> None:
     _, broker = await connect(shared.url)
     assert broker._link is not None

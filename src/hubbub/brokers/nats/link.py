@@ -26,7 +26,7 @@ from hubbub.brokers.nats.address import Address
 from hubbub.brokers.nats.wire import CONNECT, Handler, Message, Subscription, Wire
 from hubbub.errors import StoreError, StoreUnavailable
 
-__all__ = ["ATTEMPT", "PATIENCE", "Away", "Link", "Nobody", "Refused", "Unanswered"]
+__all__ = ["ATTEMPT", "INFO", "PATIENCE", "Away", "Link", "Nobody", "Refused", "Unanswered"]
 
 logger = logging.getLogger("hubbub.broker")
 
@@ -35,8 +35,12 @@ PATIENCE = 10.0
 connection was lost longer ago than that, it hardly waits."""
 ATTEMPT = 2.5
 """Seconds for one answer."""
+PULSE = 5.0
+"""Seconds from one look at JetStream to the next; while it is not well, `SOON`."""
+SOON = 1.0
 OLDEST = (2, 11)
 UNAVAILABLE = 503
+INFO = "$JS.API.INFO"
 PAUSES = (0.05, 1.0)
 """Seconds between attempts, by chance: a server that comes back is not asked by all nodes at once."""
 FAILURES = (OSError, Error, TimeoutError)
@@ -82,10 +86,11 @@ class Link:
         self._lost_at = 0.0
         self._wire: Wire
         self._task: asyncio.Task[None] | None = None
+        self._health: asyncio.Task[None] | None = None
 
     @property
     def healthy(self) -> bool:
-        """Whether it is connected, and the last question was answered."""
+        """Whether it is connected, and JetStream answers and has a leader, as far as is known."""
         return self._up.is_set() and self._answering
 
     @property
@@ -107,17 +112,19 @@ class Link:
             await self._wire.abandon()
             raise StoreError(f"{self._address.place} is too old: Hubbub needs NATS {OLDEST[0]}.{OLDEST[1]} or later.")
         self._task = asyncio.get_running_loop().create_task(self._stay(), context=Context())
+        self._health = asyncio.get_running_loop().create_task(self._check_health(), context=Context())
 
     async def close(self) -> None:
         """Send what is to be sent, and go."""
-        if self._task is None:
+        if self._task is None or self._health is None:
             return
         if self.healthy:
             with suppress(StoreError):
-                await self.ask("$JS.API.INFO", b"", timeout=CONNECT)
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        self._task = None
+                await self.ask(INFO, b"", timeout=CONNECT)
+        for task in (self._task, self._health):
+            task.cancel()
+        await asyncio.wait([self._task, self._health])
+        self._task = self._health = None
         self._up.clear()
         await self._wire.abandon()
         self._fail("is closed")
@@ -276,7 +283,6 @@ class Link:
             raise Unanswered(f"{self._address.place} cannot be asked: {error}") from None
         finally:
             del self._answers[number]
-        self._answering = True
         return answered
 
     def _answered(self, message: Message) -> None:
@@ -322,6 +328,25 @@ class Link:
             logger.warning("%s: connected again", self._address.place)
             self._restored()
 
+    async def _check_health(self) -> None:
+        """See whether JetStream is well: without traffic nobody else does, and a cluster may answer without leader."""
+        well = True
+        while True:
+            await asyncio.sleep(PULSE if self._answering else SOON)
+            if not self._up.is_set():
+                continue
+            error: StoreError | None = None
+            try:
+                self.read((await self.ask(INFO, b"")).data)
+            except StoreError as failure:
+                error = failure
+            self._answering = error is None
+            if error is not None and well:
+                logger.warning("publications have to wait: %s", error)
+            elif error is None and not well:
+                logger.warning("%s: publications are stored again", self._address.place)
+            well = error is None
+
     def _fail(self, why: str) -> None:
         for answer in list(self._answers.values()):
             answer(Unanswered(f"{self._address.place} {why}."))
@@ -342,6 +367,7 @@ class Link:
                 failure = wire.failure or error
             else:
                 if not self._lost.is_set():
+                    self._answering = True
                     self._up.set()
                     return
             await wire.abandon()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from contextvars import Context
 
 from hubbub.brokers.nats.address import Address
-from hubbub.brokers.nats.link import Away, Link, Nobody, Unanswered
+from hubbub.brokers.nats.link import INFO, Away, Link, Nobody, Unanswered
 from hubbub.brokers.nats.subjects import token
 from hubbub.brokers.nats.wire import Message, Subscription
 from hubbub.contracts import BrokerReceiver
@@ -60,7 +60,7 @@ class Topics:
         except Away:
             raise
         except Unanswered:
-            await self._link.ask("$JS.API.INFO", b"")  # if this is answered, it was said: who listens stands still
+            await self._link.ask(INFO, b"")  # if this is answered, it was said: who listens stands still
             return 0
         return 1
 
