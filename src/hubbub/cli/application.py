@@ -72,7 +72,9 @@ def import_app(app: str) -> None:
     except Exception as error:
         raise _failed(module, error) from None
     if not callable(found):
-        mend = "Give the app that it is attached to." if type(found).__name__ == "Hub" else WHERE
+        from hubbub.node.hub import Hub
+
+        mend = "Give the app that it is attached to." if isinstance(found, Hub) else WHERE
         raise ConfigError(f"{app} is no ASGI app, but a {type(found).__name__}. {mend}")
 
 
