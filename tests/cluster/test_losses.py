@@ -129,7 +129,7 @@ async def test_who_comes_while_the_broker_is_away_hears_the_others_afterwards(pa
     here, there = pair
     broker_of(there).cut = True
     _, bo = open_connection(there, "bo")
-    await until(lambda: not there.node.cluster._tasks)
+    await until(lambda: not there.node.cluster._errands._tasks)
     broker_of(there).heal()
     await until(lambda: "user:bo" in broker_of(there).followed)
 
@@ -182,7 +182,7 @@ async def test_slow_subscribers_of_a_stream_elsewhere_cost_one_task_each(pair: P
         for each in crowd:
             each.take()
             await until(lambda each=each: "b" in str(each.payloads("stream")[-1]))  # type: ignore[misc]
-            most = max(most, len(there.node.cluster._tasks))
+            most = max(most, len(there.node.cluster._errands._tasks))
         assert most <= 8
 
 
@@ -254,7 +254,7 @@ async def test_who_left_is_told_nothing_more_of_a_stream_whose_node_is_gone(pair
         there.node.cluster._gone(here.node.cluster.id)
         connection.unsubscribe("run:1")
         bo.take()
-        await until(lambda: not there.node.cluster._tasks)
+        await until(lambda: not there.node.cluster._errands._tasks)
 
         assert events(bo)[-1] != "error"
 
@@ -282,7 +282,7 @@ async def test_who_comes_back_while_a_stream_is_unfollowed_hears_it(
         await asyncio.sleep(0)
         may.set()
         await until(lambda: "start" in events(bo))
-        await until(lambda: not there.node.cluster._tasks)
+        await until(lambda: not there.node.cluster._errands._tasks)
 
         assert stream_topic("run:1") in broker.followed
         await stream.append("b")

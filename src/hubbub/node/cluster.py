@@ -22,6 +22,7 @@ from hubbub.core.bus import user_topic as topic_of
 from hubbub.core.leases import Snapshot
 from hubbub.errors import ConnectionClosed, RequestError, RequestTimeout, StoreError
 from hubbub.node.answers import Answers
+from hubbub.node.errands import Errands
 from hubbub.node.interest import Interest
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Cluster:
         self._introducing: set[str] = set()  # topics of nodes that are about to be told all
         self._wanted: dict[str, float] = {}  # when which node was asked for all
         self._deaf: set[str] = set()  # users of whom we could not be told
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands(logger)
         self._speaker: asyncio.Task[None] | None = None
         self._users = Interest(self._follow_user, self._unfollow_user, self._has_user)
 
@@ -115,8 +116,7 @@ class Cluster:
         if not self._node.guest:
             self.say(ALL, Bye(self.id))
         self.ready = False
-        for task in self._tasks:
-            task.cancel()
+        self._errands.stop()
         speaker = self._speaker
         if speaker is not None:
             await asyncio.wait([speaker], timeout=LAST_WORDS)
@@ -372,14 +372,4 @@ class Cluster:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something by the side; what fails is logged."""
-        task = asyncio.get_running_loop().create_task(self._quietly(work), context=Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except StoreError as error:
-            logger.warning("%s", error)
-        except Exception:
-            logger.exception("something between nodes failed")
+        self._errands.spawn(work)

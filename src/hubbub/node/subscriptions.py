@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable
-from contextvars import Context
+from collections.abc import Iterable
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from hubbub.core.session import ConnectionState
 from hubbub.core.wheel import Wheel
 from hubbub.errors import RequestError, StoreError
 from hubbub.node.access import Access, Action, Lease, Rules
+from hubbub.node.errands import Errands
 from hubbub.node.interest import Interest
 from hubbub.node.replay import CatchUp, Replays
 
@@ -58,7 +57,7 @@ class Subscriptions:
         self._catch_ups: dict[str, dict[Connection, CatchUp]] = {}
         self._waiting: dict[Connection, set[str]] = {}
         self._leases: Wheel[tuple[str, str]] = Wheel(1.0)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands(logger)
         self._rechecked = 0
         self._deaf: set[str] = set()  # channels with subscribers of which we could not be told
         self._again = 0.0
@@ -228,15 +227,15 @@ class Subscriptions:
         places = connection.identity.resume if before is None and connection.identity is not None else ()
         restored = {channel for channel, _ in places}
         if places:
-            self._spawn(self.restore(connection, places))
+            self._errands.spawn(self.restore(connection, places))
         for namespace in self.namespaces.personal():
             if before is not None:
                 self.remove(connection, f"{namespace.name}:{before}")
             channel = f"{namespace.name}:{connection.user_id}"
             if connection.user_id is not None and channel not in restored:
-                self._spawn(self._give_personal(connection, channel))
+                self._errands.spawn(self._give_personal(connection, channel))
         if kept:
-            self._spawn(self.recheck(connection, kept))
+            self._errands.spawn(self.recheck(connection, kept))
 
     async def _give_personal(self, connection: Connection, channel: str) -> None:
         try:
@@ -282,7 +281,7 @@ class Subscriptions:
         if first:
             hooks.tell("occupied", channel)
             if self._node.broker.shared and channel not in self._interest:
-                self._spawn(self._listen(channel))
+                self._errands.spawn(self._listen(channel))
         if "subscribe" in hooks:
             hooks.run("subscribe", connection, channel)
 
@@ -337,11 +336,11 @@ class Subscriptions:
             self._again = now + AGAIN
             deaf, self._deaf = self._deaf, set()
             for channel in filter(self._wants, deaf):
-                self._spawn(self._listen(channel))
+                self._errands.spawn(self._listen(channel))
         for connection_id, channel in self._leases.turn(now):
             connection = self._node.registry.get(connection_id)
             if connection is not None and self.has(connection, channel):
-                self._spawn(self.recheck(connection, [channel]))
+                self._errands.spawn(self.recheck(connection, [channel]))
 
     def note_recheck(self) -> None:
         """Take note that rights have changed: who is just being asked about is asked about again."""
@@ -374,8 +373,7 @@ class Subscriptions:
         """Ask and replay no more."""
         self._interest.forget()
         self.replays.stop()
-        for task in self._tasks:
-            task.cancel()
+        self._errands.stop()
 
     # Inside
 
@@ -401,7 +399,7 @@ class Subscriptions:
 
     def _lose_interest(self, channel: str) -> None:
         if self._node.broker.shared and not self._wants(channel):
-            self._spawn(self._interest.end(channel))
+            self._errands.spawn(self._interest.end(channel))
 
     def _catch_up(self, connection: Connection, channel: str) -> CatchUp | None:
         return self._catch_ups.get(channel, {}).get(connection)
@@ -418,18 +416,6 @@ class Subscriptions:
         self._waiting[connection].discard(channel)
         if not self._waiting[connection]:
             del self._waiting[connection]
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._quietly(work), context=Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something by the side; a broker that is out of reach is logged."""
-        try:
-            await work
-        except StoreError as error:
-            logger.warning("%s", error)
 
 
 def _reaches_head(past: Past) -> bool:
