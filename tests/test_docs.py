@@ -132,7 +132,7 @@ TABLES = {
     ),
     "states": table(
         "State | Input | Next state",
-        ((f"`{state.name}`", event.value, f"`{after.name}`") for (state, event), after in TRANSITIONS.items()),
+        ((f"`{state.name}`", event.name.lower(), f"`{after.name}`") for (state, event), after in TRANSITIONS.items()),
     ),
     "tree": "```text\n" + (inspect.getdoc(hubbub.errors) or "").split("\n\n")[1].strip() + "\n```\n",
 }

@@ -26,7 +26,7 @@ def test_states_have_the_numbers_of_the_browser() -> None:
         ([Input.LOST], CLOSED),
         ([Input.GOODBYE, Input.LOST], CLOSED),
     ],
-    ids=lambda value: "-".join(each.value for each in value) if isinstance(value, list) else value.name,
+    ids=lambda value: "-".join(each.name.lower() for each in value) if isinstance(value, list) else value.name,
 )
 def test_a_life(inputs: list[Input], end: ConnectionState) -> None:
     state = CONNECTING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from binascii import Error, a2b_base64, b2a_base64
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from hashlib import sha1
 from http import HTTPStatus
@@ -34,6 +34,11 @@ _FIELD = re.compile(rb"(%b):(%b)" % (_NAME, _VALUE))
 _ELEMENT = re.compile(rb"(?:^|,)[ \t]*+(%b)[ \t]*+(?=,|$)" % _NAME)
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+_SPELLED = {
+    b"host": "Host",
+    b"sec-websocket-key": "Sec-WebSocket-Key",
+    b"sec-websocket-version": "Sec-WebSocket-Version",
+}
 _OURS = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 
 
@@ -71,20 +76,22 @@ def check_upgrade(request: Request) -> bytes:
         raise HandshakeError(505, "use HTTP/1.1")
     if request.method != "GET":
         raise HandshakeError(405, "use GET", ((b"Allow", b"GET"),))
-    values: dict[bytes, list[bytes]] = {}
-    for name, value in request.headers:
-        values.setdefault(name, []).append(value)
-    if len(values.get(b"host", ())) != 1:
-        raise HandshakeError(400, "Host must be there, once")
+    fields = dict(request.headers)
+    repeated = () if len(fields) == len(request.headers) else _join(request.headers, fields)
+    _check_once(b"host", fields, repeated)
     # What follows the head must be frames: a body would be read as such.
-    if b"transfer-encoding" in values or any(size != b"0" for size in values.get(b"content-length", ())):
+    if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
         raise HandshakeError(400, "an upgrade has no body")
-    if b"websocket" not in _elements(values.get(b"upgrade", [])):
+    if not _names(fields.get(b"upgrade", b""), b"websocket"):
         raise HandshakeError(400, "Upgrade does not name websocket")
-    if b"upgrade" not in _elements(values.get(b"connection", [])):
+    if not _names(fields.get(b"connection", b""), b"upgrade"):
         raise HandshakeError(400, "Connection does not name Upgrade")
-    _check_version(values.get(b"sec-websocket-version", []))
-    return _check_key(values.get(b"sec-websocket-key", []))
+    _check_once(b"sec-websocket-version", fields, repeated)
+    if fields[b"sec-websocket-version"] != b"13":
+        supported = ((b"Sec-WebSocket-Version", b"13"), (b"Upgrade", b"websocket"))
+        raise HandshakeError(426, "use WebSocket version 13", supported)
+    _check_once(b"sec-websocket-key", fields, repeated)
+    return _check_key(fields[b"sec-websocket-key"])
 
 
 def header(request: Request, name: bytes) -> bytes | None:
@@ -151,29 +158,35 @@ def build_refusal(status: int, body: bytes = b"", headers: Iterable[Header] = ()
     return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, _PHRASES.get(status, b""), lines, body)
 
 
-def _elements(values: list[bytes]) -> list[bytes]:
-    """The elements of a header that is a list, in lower case (RFC 9110 section 5.6.1)."""
-    return _ELEMENT.findall(b",".join(values).lower())
+def _join(headers: list[Header], fields: dict[bytes, bytes]) -> set[bytes]:
+    """Make one field of those that came several times, as lists are read (RFC 9110 section 5.3); their names."""
+    seen: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        seen.setdefault(name, []).append(value)
+    repeated = {name for name, values in seen.items() if len(values) > 1}
+    fields.update((name, b",".join(seen[name])) for name in repeated)
+    return repeated
 
 
-def _check_version(values: list[bytes]) -> None:
-    if len(values) != 1:
-        raise HandshakeError(400, "Sec-WebSocket-Version must be there, once")
-    if values != [b"13"]:
-        supported = ((b"Sec-WebSocket-Version", b"13"), (b"Upgrade", b"websocket"))
-        raise HandshakeError(426, "use WebSocket version 13", supported)
+def _check_once(name: bytes, fields: dict[bytes, bytes], repeated: Collection[bytes]) -> None:
+    if name not in fields or name in repeated:
+        raise HandshakeError(400, f"{_SPELLED[name]} must be there, once")
 
 
-def _check_key(values: list[bytes]) -> bytes:
-    if len(values) != 1:
-        raise HandshakeError(400, "Sec-WebSocket-Key must be there, once")
+def _names(value: bytes, wanted: bytes) -> bool:
+    """Whether a field that is a list names something, in any case (RFC 9110 section 5.6.1)."""
+    value = value.lower()
+    return value == wanted or wanted in _ELEMENT.findall(value)
+
+
+def _check_key(value: bytes) -> bytes:
     try:
-        nonce = a2b_base64(values[0], strict_mode=True)
+        nonce = a2b_base64(value, strict_mode=True)
     except Error:
         nonce = b""
     if len(nonce) != 16:
         raise HandshakeError(400, "Sec-WebSocket-Key is not 16 bytes in base64")
-    return values[0]
+    return value
 
 
 def _line(name: bytes, value: bytes) -> bytes:

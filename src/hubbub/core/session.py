@@ -7,7 +7,7 @@ A goodbye is ours or the peer's; `lost` ends the life from every state.
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["BACKLOG", "TRANSITIONS", "UNREAD", "ConnectionState", "Input", "advance"]
@@ -35,12 +35,12 @@ class ConnectionState(IntEnum):
             super().__setattr__(name, value)
 
 
-class Input(Enum):
+class Input(IntEnum):
     """What can happen to a connection."""
 
-    ACCEPT = "accept"
-    GOODBYE = "goodbye"
-    LOST = "lost"
+    ACCEPT = 0
+    GOODBYE = 1
+    LOST = 2
 
 
 TRANSITIONS: dict[tuple[ConnectionState, Input], ConnectionState] = {

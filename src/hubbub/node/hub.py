@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from threading import get_ident
 from typing import Any, Literal, TypeVar, get_args
-from weakref import WeakSet
+from weakref import ref
 
 from hubbub.config import ATTACH, DOOR, Auth, Settings, load_settings
 from hubbub.core.bus import ALL, Broadcast, Close, Connections, Count, Put, Revoked, Send, user_topic
@@ -48,7 +48,7 @@ F = TypeVar("F", bound=Handler)
 USER = "A user's id"
 NOTIFICATIONS = ("info", "success", "warning", "error")
 
-_made: WeakSet[Hub] = WeakSet()
+_made: list[ref[Hub]] = []
 
 
 class Hub(ChannelMethods):
@@ -137,7 +137,7 @@ class Hub(ChannelMethods):
             chatting.install(self)
         self.local = Local(self.node)
         self.sync = Sync(self)
-        _made.add(self)
+        _made.append(ref(self, _made.remove))
 
     # Handlers
 
@@ -263,17 +263,17 @@ class Hub(ChannelMethods):
     @staticmethod
     def all_running() -> list[Hub]:
         """The hubs that run in this process."""
-        return [hub for hub in _made if hub.node.running]
+        return [hub for hub in Hub.all_made() if hub.node.running]
 
     @staticmethod
     def all_at(path: str) -> list[Hub]:
         """Those of them that have this path."""
-        return [hub for hub in _made if hub.path == path and hub.node.running]
+        return [hub for each in _made if (hub := each()) is not None and hub.path == path and hub.node.running]
 
     @staticmethod
     def all_made() -> list[Hub]:
         """The hubs of this process, running or not."""
-        return list(_made)
+        return [hub for each in _made if (hub := each()) is not None]
 
     # Sending, to wherever the client is connected
 

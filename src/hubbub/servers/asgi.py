@@ -38,6 +38,7 @@ class Endpoint:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self._api = Api(hub)
+        self._frames = hub.node.limits.frames
         self._flushes = Flushes(hub.node.dispatcher.workers)
         hide_credentials()
 
@@ -81,7 +82,7 @@ class Endpoint:
             return
         native = takeover_of(scope) if hub.native else None
         if native is not None:
-            native.prepare(hub.node.limits.frames, hub.deflate)
+            native.prepare(self._frames, hub.deflate)
             await send(accept)
             native.take(connection, handshake)
             return

@@ -188,11 +188,18 @@ class NativeTransport(asyncio.Protocol):
 
     # Reading
 
+    def read_later(self, data: bytes) -> None:
+        """Keep bytes for the next tick, and read no others until then: a flood must not keep others waiting."""
+        self._rest = data
+        self._hold(BY_TURN)
+        asyncio.get_running_loop().call_soon(self._next_turn)
+
     def _read(self, data: bytes, parser: Parser) -> None:
         if parser.failure is not None:
             return
         if len(data) > TURN:
-            data = self._put_off(data)
+            self.read_later(data[TURN:])
+            data = data[:TURN]
         self.receiver.touch()
         events = parser.feed(data)
         goodbye: bytes | None = None
@@ -245,13 +252,6 @@ class NativeTransport(asyncio.Protocol):
             self._socket.write_eof()
         else:
             self._socket.close()
-
-    def _put_off(self, data: bytes) -> bytes:
-        """Keep all but a turn's worth for the next tick: a flood of tiny frames must not keep others waiting."""
-        self._rest = data[TURN:]
-        self._hold(BY_TURN)
-        asyncio.get_running_loop().call_soon(self._next_turn)
-        return data[:TURN]
 
     def _next_turn(self) -> None:
         if self._holds == BY_TURN and not self._socket.is_closing():

@@ -13,7 +13,7 @@ import logging
 from typing import Any
 from urllib.parse import unquote
 
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.protocols.utils import is_ssl
 
 from hubbub.contracts import Handshake, Receiver
 from hubbub.core.arrival import Refusal
@@ -48,7 +48,7 @@ Address = tuple[str, int | None] | None
 class WebSocketProtocol(asyncio.Protocol):
     """One upgrade: from the request's head to a socket of the hub's, or an ordinary ASGI one.
 
-    Nothing is read from the client until it has its 101 and somebody owns the socket.
+    What a client says before it has its 101 waits until somebody owns the socket, and nothing more is read then.
 
     Args:
         config: uvicorn's.
@@ -66,6 +66,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self.entered: Entrance | None = None
         self.socket: AsgiSocket | None = None
         self._key = b""
+        self._started = False
+        self._early = b""
         self._head: bytes | None = None
         self._agreed: Agreement | None = None
         self._prepared: tuple[FrameLimits, bool] | None = None
@@ -85,17 +87,20 @@ class WebSocketProtocol(asyncio.Protocol):
         """Read the request's head, which uvicorn hands over whole; whatever follows a refusal is dropped."""
         if self._ended:
             return
+        if self._started:
+            self.transport.pause_reading()
+            self._early += data
+            return
         try:
             request = parse_request(data)
         except HandshakeError as error:
             self._refuse(error.status, error.reason.encode(), error.headers)
             return
-        transport = self.transport
-        self.upgrade(request, get_local_addr(transport), get_remote_addr(transport))
+        self.upgrade(request, _address(self.transport, "sockname"), _address(self.transport, "peername"))
 
     def upgrade(self, request: Request, server: Address, client: Address) -> None:
         """Start the app on a request, or refuse one that is no proper upgrade."""
-        self.transport.pause_reading()
+        self._started = True
         self.request = request
         try:
             self._key = check_upgrade(request)
@@ -271,7 +276,8 @@ class WebSocketProtocol(asyncio.Protocol):
         connections.discard(self)
         connections.add(self.native)
         self.transport.set_protocol(self.native)
-        self.transport.resume_reading()
+        if self._early:
+            self.native.read_later(self._early)
         return self._head or b""
 
     def _native(self) -> NativeTransport:
@@ -295,6 +301,14 @@ class WebSocketProtocol(asyncio.Protocol):
         self._ended = True
         if self._gone is not None:
             self._gone.set()
+
+
+def _address(transport: asyncio.Transport, name: str) -> Address:
+    """One end of a socket, for the scope; the loop knows both, and asks the kernel no more."""
+    found = transport.get_extra_info(name)
+    if isinstance(found, tuple):
+        return str(found[0]), int(found[1])
+    return (found, None) if found and isinstance(found, str) else None
 
 
 def _limits(size: int) -> FrameLimits:
