@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from hubbub.core.credentials import read_cookies
 
 __all__ = ["Arrival", "Refusal"]
@@ -12,8 +14,7 @@ __all__ = ["Arrival", "Refusal"]
 Header = tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Struct, frozen=True):
     """What is known of a client from the head of its request.
 
     Args:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from binascii import Error, a2b_base64, b2a_base64
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from hashlib import sha1
 from http import HTTPStatus
+
+from msgspec import Struct
 
 from hubbub.errors import HandshakeError, UsageError
 
@@ -42,8 +43,7 @@ _SPELLED = {
 _OURS = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """The head of a request; header names are in lower case, values without the space around them."""
 
     method: str
@@ -62,7 +62,10 @@ def parse_request(head: bytes) -> Request:
     if match is None:
         raise HandshakeError(400, "malformed request")
     method, target, version, fields = match.groups()
-    headers = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(fields)]
+    headers = []
+    for line in fields.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        headers.append((name.lower(), value.strip(b" \t")))
     return Request(method.decode(), target, headers, version)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 import time
+from base64 import urlsafe_b64encode
 from collections import deque
 from math import ceil
+from os import urandom
 from threading import get_ident
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ class Connection:
     )
 
     def __init__(self, node: Node) -> None:
-        self.id = node.cluster.prefix + secrets.token_urlsafe(12)
+        self.id = node.cluster.prefix + urlsafe_b64encode(urandom(12)).decode()
         self.node = node
         self.state = ConnectionState.CONNECTING
         self.outbox: Outbox = None  # type: ignore[assignment]  # from `accept` on

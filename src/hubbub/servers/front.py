@@ -70,7 +70,7 @@ class FrontProtocol(asyncio.Protocol):
     def _is_upgrade(self, data: bytes) -> bool:
         small = len(data) <= http.HEADER_LINE and data.count(b"\n") <= http.HEADER_COUNT
         whole = data.find(b"\r\n\r\n") == len(data) - 4
-        return small and whole and UPGRADE.match(data) is not None and b" HTTP/1.1\r\n" in data
+        return small and whole and b" HTTP/1.1\r\n" in data and UPGRADE.match(data) is not None
 
     def _leave(self) -> None:
         self._deadline.cancel()
