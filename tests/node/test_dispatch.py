@@ -285,6 +285,26 @@ async def test_a_handler_may_say_no(hub: Hub, kind: Kind, caplog: pytest.LogCapt
     assert not caplog.records
 
 
+async def test_a_task_of_a_handler_may_say_no(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse() -> None:
+        raise RequestError("sold_out", "None left.")
+
+    @hub.on("a")
+    async def handler(conn: Connection, tasks: int) -> None:
+        async with asyncio.TaskGroup() as outer, asyncio.TaskGroup() as group:
+            outer.create_task(asyncio.sleep(0))
+            for _ in range(tasks):
+                group.create_task(refuse())
+
+    connection, transport = open_connection(hub)
+    say(connection, "a", 1)
+    assert (await transport.heard("error"))["payload"] == {"code": "sold_out", "message": "None left."}
+    assert not caplog.records
+    say(connection, "a", 2)  # which of two answers it is, is not ours to choose
+    assert (await transport.heard("error", 2))["payload"]["code"] == "internal"
+    assert "2 sub-exceptions" in caplog.text
+
+
 class Odd(BaseException):
     """Not an `Exception`, and none of Python's own."""
 

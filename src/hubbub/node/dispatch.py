@@ -226,6 +226,7 @@ class Dispatcher:
 
     def _failed(self, connection: Connection, what: str, id: str | None, error: BaseException) -> None:
         """Tell the client what it may know and the log what happened, by one reference."""
+        error = _alone(error)
         if isinstance(error, StoreError):
             # The node logs an outage once, not for each request that needed the database.
             error = RequestError(error.code, f"{ERROR_CODES[error.code].meaning.capitalize()}. Try again later.")
@@ -246,6 +247,14 @@ class Dispatcher:
             logger.error("on_error failed, %r", connection, exc_info=error)
         else:
             self._failed(connection, f"on_{name}", args[0].id if name == "message" else None, error)
+
+
+def _alone(error: BaseException) -> BaseException:
+    """The one answer inside an `ExceptionGroup`, as a `TaskGroup` raises it; anything else as it is."""
+    found = error
+    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+        found = found.exceptions[0]
+    return found if isinstance(found, RequestError | StoreError) else error
 
 
 def _from_inside(cause: BaseException) -> Exception:
