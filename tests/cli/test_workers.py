@@ -18,6 +18,7 @@ from tests.serving import Process, process, until
 
 APP = "from starlette.applications import Starlette\nfrom hubbub import Hub\napp = Starlette()\nHub({}).attach(app)\n"
 WITHOUT_NATS = "import sys; sys.modules['nats'] = None; from hubbub.cli import main; main()"
+IMPATIENT = "from hubbub.cli import workers; workers.LONG = 0.2; from hubbub.cli import main; main()"
 SLOW = 30.0
 FULL = "[ERR] JetStream failed to store a msg on stream '$G > room': write 1.blk: no space left on device\n"
 OWN = """
@@ -96,6 +97,18 @@ async def test_what_is_wrong_with_the_app_is_said_once(here: Path) -> None:
         assert await running.end(SLOW) == 1
     assert running.err.count("AttributeError") == 1
     assert running.err.endswith("hubbub: Importing main failed, as shown above.\n")
+
+
+async def test_an_app_that_takes_long_to_start_is_told_of(here: Path) -> None:
+    waits = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\n"
+    (here / "main.py").write_text(waits + APP.format(""))
+    command = ("-c", IMPATIENT, "serve", "main:app", "--port", "0", "--workers", "2")
+    async with process(*command, cwd=here) as running:
+        await running.says("still starts, for 0 s by now: the app holds it up", SLOW)
+        (here / "go").touch()
+        await running.says("Stop with Ctrl+C", SLOW)
+        running.child.terminate()
+        assert await running.end(SLOW) == 0
 
 
 # --- The port --------------------------------------------------------------------------------------------------------

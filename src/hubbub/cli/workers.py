@@ -38,6 +38,8 @@ FAILED = 0
 """In place of a signal."""
 SOON = 10.0
 """Seconds in which a death counts as a quick one."""
+LONG = 30.0
+"""Seconds after which a worker that takes no connections yet is told of, and again after as many."""
 MOST_DEATHS = 5
 PAUSES = (0.5, 8.0)
 """Seconds before the next start after quick deaths: the first, twice as many each time, and the most."""
@@ -124,7 +126,7 @@ class Workers:
             logger.error("worker %d cannot be started: %s", place.number, error)
             return False
         self._living.add(worker)
-        if not await worker.ready():
+        if not await self._ready(place, worker):
             await self._ended(worker)
             return False
         place.worker = worker
@@ -132,6 +134,18 @@ class Workers:
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
         return True
+
+    async def _ready(self, place: _Place, worker: _Worker) -> bool:
+        """Wait for a worker as long as its app needs, and say so."""
+        while True:
+            try:
+                async with asyncio.timeout(LONG):
+                    return await worker.ready()
+            except TimeoutError:
+                pid, age = worker.process.pid, worker.age
+                logger.warning(
+                    "worker %d (%d) still starts, for %.0f s by now: the app holds it up", place.number, pid, age
+                )
 
     async def _ended(self, worker: _Worker) -> int:
         code = await worker.process.wait()
@@ -230,6 +244,7 @@ class _Worker:
         self._born = time.monotonic()
         self._ours = ours
         self._told = False
+        self._said = b""
 
     @classmethod
     async def start(cls, orders: Orders, environment: dict[str, str]) -> _Worker:
@@ -255,16 +270,15 @@ class _Worker:
 
     async def ready(self) -> bool:
         """Wait until it takes connections; False if it ended before."""
-        said = b""
-        while not said.endswith(b"\n"):
+        while not self._said.endswith(b"\n"):
             try:
                 more = await asyncio.get_running_loop().sock_recv(self._ours, 65536)
             except OSError:
                 more = b""
             if not more:
                 return False
-            said += more
-        self.hubs = json.loads(said)
+            self._said += more
+        self.hubs = json.loads(self._said)
         self.up = True
         return True
 
