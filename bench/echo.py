@@ -25,6 +25,7 @@ CONTENDERS = {
     "websockets": (peers.WEBSOCKETS, echo("echo")),
     "ws (Node)": (peers.WS, echo("echo")),
     "socketify": (peers.SOCKETIFY, echo("echo")),
+    "bare uvloop": (peers.BARE, echo("echo")),
     "C send() loop": (peers.FLOOR, echo("echo")),
 }
 

@@ -33,5 +33,6 @@ def measure(settings: Settings) -> list[Question]:
     burst = Question("burst", "Fan-out to 1000, 20 messages a tick: server CPU a delivery", "µs")
     for question, count in ((single, 1), (burst, 20)):
         workload = fanout(SUBSCRIBERS, count)
-        ask(question, {name: (peer, workload) for name, peer in CONTENDERS.items()}, settings)
+        contenders = CONTENDERS | ({"bare uvloop": peers.BARE} if count == 1 else {})
+        ask(question, {name: (peer, workload) for name, peer in contenders.items()}, settings)
     return [single, burst]

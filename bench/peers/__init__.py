@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "BARE",
     "FASTAPI",
     "FASTAPI_ROUTED",
     "FLOOR",
@@ -87,6 +88,7 @@ HUBBUB_ASGI_ROUTED = Peer(_uvicorn("bench.peers.hubbub_app:routed"), HUBBUB.miss
 FASTAPI = Peer(_uvicorn("bench.peers.fastapi_app:app"), _needs("uvicorn", "uvloop", "fastapi", "httptools"))
 FASTAPI_ROUTED = Peer(_uvicorn("bench.peers.fastapi_app:routed"), FASTAPI.missing)
 WEBSOCKETS = Peer(_module("bench.peers.websockets_server"), _needs("websockets", "uvloop"))
+BARE = Peer(_module("bench.peers.bare_server"), WEBSOCKETS.missing)
 SOCKETIFY = Peer(_module("bench.peers.socketify_server"), _needs("socketify"))
 WS = Peer(lambda port, _: ["node", "--expose-gc", str(HERE / "ws_server.mjs"), str(port)], _no_node)
 FLOOR = Peer(lambda port, programs: [str(programs / "floor"), str(port)], _needs())
