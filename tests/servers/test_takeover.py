@@ -231,6 +231,29 @@ async def test_who_leaves_before_the_takeover_never_was_there(plain: Place, capl
     assert errors(caplog) == []
 
 
+async def test_who_leaves_while_the_app_decides_is_seen_at_once(plain: Place) -> None:
+    _, inner = hub_in_an_app()
+    asked, go = asyncio.Event(), asyncio.Event()
+    received: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "websocket":
+            await inner(scope, receive, send)
+            return
+        received.append((await receive())["type"])
+        asked.set()
+        received.append((await receive())["type"])
+        go.set()
+
+    async with plain.sharing(app) as server:
+        async with RawClient.open(server) as client:
+            client.write(request(server, "/ws", KEY))
+            await until(asked.is_set)
+        await until(go.is_set)
+        await until(lambda: not server.server.server_state.tasks and not server.server.server_state.connections)
+    assert received == ["websocket.connect", "websocket.disconnect"]
+
+
 # --- (d) the call ends, the socket lives -----------------------------------------------------------------------------
 
 
