@@ -74,6 +74,16 @@ async def test_a_question_of_the_server_is_answered(hub: Hub) -> None:
         assert client.connection.asking
 
 
+async def test_a_client_may_come_back_itself(hub: Hub) -> None:
+    client = Client(hub)
+    await client.open("ann")
+    client.drop_link()
+    await client.open("ann")
+    assert await client.request("double", 21) == 42
+    with pytest.raises(UsageError, match="is connected"):
+        await client.open("ann")
+
+
 async def test_a_link_that_breaks_and_a_client_that_comes_back(hub: Hub) -> None:
     client = Client(hub)
     await client.open()

@@ -118,10 +118,11 @@ class Client:
         """Connect, signed in as `user` if one is given.
 
         Raises:
-            UsageError: the hub does not run.
+            UsageError: the hub does not run, or the client is connected already.
         """
         if not self._hub.node.running:
             raise UsageError("The hub does not run: `async with hub.running():` around it.")
+        self._renew()
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
         scope = {"type": "websocket", "path": self._hub.path, "headers": raw, "client": ("testclient", 0)}
         self.connection = self._link.receiver = Connection(self._hub.node)
@@ -132,6 +133,12 @@ class Client:
         greetings = ("welcome", "authenticated")
         while self._link.arrived and self._link.arrived[0]["type"] in greetings:
             self._link.arrived.popleft()
+
+    def _renew(self) -> None:
+        """Have a link of its own for each connection."""
+        if hasattr(self._link, "receiver") and self._link.closed is None:
+            raise UsageError("This client is connected: another one is `Client(hub)`.")
+        self._link = Link()
 
     def send(self, type: str, payload: Any = None, id: str | None = None) -> None:
         """Send a message."""
@@ -260,7 +267,7 @@ class Clock:
         return self._now
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass: heartbeats, timeouts, leases and expiries that are due happen."""
+        """Let time pass: heartbeats, timeouts and leases that are due happen; dates are the wall clock's."""
         end = self._now + seconds
         while self._now < end:
             self._now = min(end, self._now + self._hub.node.width)

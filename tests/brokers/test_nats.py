@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from hubbub.brokers.nats import NatsBroker, link
+from hubbub.brokers.nats.address import parse_address
 from hubbub.brokers.nats.subjects import token
 from hubbub.core.namespaces import Namespace, Namespaces
 from hubbub.core.recovery import Position
@@ -533,6 +534,13 @@ async def test_a_user_is_known_by_password(connect: Open) -> None:
         assert broker.place == f"NATS at {place}"
         with pytest.raises(StoreUnavailable, match="Authorization"):
             await connect(f"nats://ann:wrong@{place}")
+
+
+@pytest.mark.parametrize("scheme", ["nats", "tls"])
+async def test_certificates_that_are_not_there_are_named(scheme: str, tmp_path: Path) -> None:
+    address = parse_address(f"{scheme}://127.0.0.1:1?ca={tmp_path}/none.pem")
+    with pytest.raises(StoreUnavailable, match=r"none\.pem in the URL of NATS is no file of certificates"):
+        await link.Link(address, lambda: None).open()
 
 
 @pytest.mark.parametrize("scheme", ["nats", "tls"])

@@ -34,6 +34,9 @@ def here(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
+        ({"hubbub_broker_url": "nats://one?replica=3"}, r"HUBBUB_BROKER_URL: NATS has no option 'replica'"),
+        ({"hubbub_broker_url": "redis://one:x"}, r"HUBBUB_BROKER_URL: 'one:x' in the URL of Redis"),
+        ({"hubbub_outbox_url": "postgresql://one:x/app"}, r"HUBBUB_OUTBOX_URL: The URL of PostgreSQL is not well"),
         ({"hubbub_origins": "example.com"}, r"HUBBUB_ORIGINS: 'example.com' is not an origin: give scheme, host"),
         ({"hubbub_origins": "https://a.example,null"}, r"HUBBUB_ORIGINS: 'null' is not an origin"),
         ({"hubbub_trusted_proxies": "nginx"}, r"HUBBUB_TRUSTED_PROXIES: 'nginx' is no proxy's address"),

@@ -74,4 +74,4 @@ def test_what_is_wrong_is_one_line(
 
 def test_a_user_is_needed(run: Run) -> None:
     assert run().exit_code == 2
-    assert run("--user", "ada", "--ttl", "0").exit_code == 2
+    assert all(run("--user", "ada", "--ttl", ttl).exit_code == 2 for ttl in ("0", "nan", "inf"))

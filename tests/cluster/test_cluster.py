@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hubbub import Hub
-from hubbub.core.bus import PART
+from hubbub.core.bus import PART, Alive, Bye, Want, encode
 from hubbub.core.identity import Identity
 from hubbub.errors import ConnectionClosed, RequestError, RequestTimeout
 from hubbub.node import cluster as cluster_module
@@ -394,3 +394,17 @@ async def test_without_the_broker_who_is_here_is_still_reached(pair: Pair) -> No
     assert (await here.broadcast("news")).delivered
     assert await bo.heard("news")
     assert await here.user_connection_count("bo") == 1
+
+
+async def test_a_node_that_left_and_came_back_at_once_is_asked_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Any] = []
+    cluster = pair[0].node.cluster
+    monkeypatch.setattr(cluster, "say", lambda topic, each: said.append(each))
+
+    for each in (Alive("newcomer", 0, 0), Bye("newcomer"), Alive("newcomer", 0, 0)):
+        for data in encode(each, "newcomer"):
+            cluster.hear(data)
+
+    assert said == [Want(cluster.id), Want(cluster.id)]

@@ -211,3 +211,23 @@ async def test_nothing_is_followed_when_nobody_is_subscribed(pair: Pair) -> None
 
     await until(lambda: "stream:run:1" not in link.followed)
     await producer.say(None)
+
+
+def knows(hub: Hub) -> bool:
+    return bool(hub.node.streams.channels) or hub.node.mirrors.runs_abroad("run:1")
+
+
+async def test_a_later_stream_elsewhere_takes_the_place_of_one_that_has_ended(anywhere: Pair) -> None:
+    here, there = anywhere
+    for hub, said in ((here, "old"), (there, "new")):
+        producer = Producer(hub)
+        await producer.say(said, None)
+        await producer.task
+        await until(
+            lambda: all(each.node.streams.channels or each.node.mirrors.runs_abroad("run:1") for each in anywhere)
+        )
+    await until(lambda: not here.node.streams.channels and not there.node.mirrors.runs_abroad("run:1"))
+
+    for late in (await subscriber(here), await subscriber(there, user="cy")):
+        await until(lambda: last(late) == "end")  # noqa: B023
+        assert (text(late), len(late.payloads("stream"))) == ("new", 2)

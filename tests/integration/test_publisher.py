@@ -124,6 +124,16 @@ async def test_a_script_its_forks_and_its_threads_reach_a_client(nats: Nats, her
     assert offsets == sorted(offsets)
 
 
+async def test_a_script_that_just_ends_closes_its_databases_without_a_word(nats: Nats, here: Path) -> None:
+    (here / "once.py").write_text(
+        "from app import hub\nfrom hubbub import Publisher\nPublisher(hub).publish('jobs', 'done')\n"
+    )
+    environment = {"HUBBUB_BROKER_URL": f"{nats.url}?name=once", "HUBBUB_INBOX_URL": f"sqlite:///{here}/inbox.db"}
+    async with process("once.py", cwd=here, **environment) as script:
+        assert await script.end(20) == 0, script.said
+    assert script.err == ""
+
+
 async def test_the_http_api_of_one_node_reaches_clients_of_another(nats: Nats, here: Path) -> None:
     key = "0123456789abcdef0123456789abcdef"
     environment = {"HUBBUB_BROKER_URL": f"{nats.url}?name=api", "HUBBUB_DATA_DIR": str(here), "HUBBUB_API_KEY": key}

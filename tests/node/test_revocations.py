@@ -57,6 +57,13 @@ async def test_a_ticket_is_revoked_with_its_user(tmp_path: Path) -> None:
         assert await is_good(hub, hub.tickets.issue("bob"))
 
 
+@pytest.mark.parametrize("until", [time.time() * 1000, 1e18, float("inf"), float("nan"), -1])
+async def test_a_time_that_there_cannot_be_is_refused(tmp_path: Path, until: float) -> None:
+    async with make(tmp_path).running() as hub:
+        with pytest.raises(UsageError, match="give seconds since 1970"):
+            await hub.revoke(jti="1", until=until)
+
+
 @pytest.mark.parametrize("subject", [{"jti": "token-1"}, {"user_id": "ada"}], ids=["token", "user"])
 async def test_a_revocation_survives_a_restart(tmp_path: Path, subject: dict[str, Any]) -> None:
     text = token()

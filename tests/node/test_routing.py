@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import msgspec
 import pytest
+from annotated_types import Len
 from fastapi import Depends
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Raw, Struct
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from hubbub import ConfigError, Connection, Hub, RequestError
-from hubbub.node.routing import Route, takes
+from hubbub.node.routing import Route, payload_decoder, takes
 from tests.fakes import open_connection, say
 
 if TYPE_CHECKING:
@@ -564,6 +565,16 @@ async def test_a_blocking_function_may_have_a_thread(hub: Hub) -> None:
     assert (await transport.heard("a_response"))["payload"] == [5, True]
 
 
+async def test_an_iterator_that_ends_in_a_thread_fails_the_handler_at_once(hub: Hub) -> None:
+    @hub.on("a", thread=True)
+    def handle(conn: Connection) -> Any:
+        return next(iter(()))
+
+    connection, transport = open_connection(hub)
+    say(connection, "a")
+    assert (await transport.heard("error"))["payload"]["code"] == "internal"
+
+
 async def test_the_last_handler_of_a_type_counts(hub: Hub) -> None:
     hub.on("a")(lambda conn: 1)
     hub.on("a")(lambda conn: 2)
@@ -587,3 +598,33 @@ def test_a_dataclass_of_pydantics_names_the_field() -> None:
     with pytest.raises(RequestError, match=r"payload\.some_key: String should have at most 2 characters\.$") as caught:
         read(Short, {"someKey": SECRET})
     assert caught.value.field == "some_key"
+
+
+class Bounded(TypedDict):
+    amount: Annotated[int, Field(ge=1)]
+
+
+@dataclass
+class Purchase:
+    parts: list[Bounded]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Annotated[int, Field(gt=3)],
+        Annotated[str, Field(pattern="^a")],
+        Annotated[int, AfterValidator(abs)],
+        Annotated[list[int], Len(1)],
+        Bounded,
+        Purchase,
+    ],
+)
+def test_a_check_that_nobody_would_make_is_refused(kind: Any) -> None:
+    with pytest.raises(ConfigError, match=r"would not be checked: write msgspec\.Meta"):
+        payload_decoder(kind)
+
+
+@pytest.mark.parametrize("kind", [Annotated[int, Meta(gt=3)], Annotated[int, Field(description="how many")]])
+def test_other_marks_are_welcome(kind: Any) -> None:
+    assert payload_decoder(kind)(Raw(b"4")) == 4

@@ -20,6 +20,7 @@ from hubbub.errors import StoreUnavailable
 from hubbub.node import relay as relaying
 from hubbub.node.relay import Relay
 from hubbub.outbox.tables import find_table
+from hubbub.testing import connect
 from services.postgres import Postgres
 from tests.outbox.ledger import Ledger, eventually
 from tests.serving import until
@@ -200,6 +201,24 @@ async def test_one_that_is_refused_is_set_aside_and_holds_up_its_own_line_alone(
         ledger = Ledger(again)
         await ledger.until(2)
     assert ledger.on("nowhere:1") == [1, 3]
+
+
+async def test_what_is_no_json_reaches_no_client(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "PAUSE", 0.001)
+    await asyncio.to_thread(put, url, ("room:1", 1), ("room:1", 2))
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE hubbub_outbox SET data = 'placed' WHERE data = '1'"))
+    hub = Hub(outbox_url=url)
+    hub.namespace("room")
+    async with hub.running(), connect(hub) as client:
+        await client.request("subscribe", {"channel": "room:1"})
+        assert (await client.expect("message"))["data"] == 2
+    with engine.begin() as connection:
+        assert (
+            "malformed" in connection.execute(text("SELECT error FROM hubbub_outbox WHERE failed_at > 0")).scalar_one()
+        )
+    engine.dispose()
 
 
 class Unsteady:

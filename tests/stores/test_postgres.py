@@ -101,6 +101,14 @@ def test_a_malformed_url_is_refused_without_repeating_it(url: str) -> None:
     assert "ret@" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:99999/app", "postgresql://db..host/app"])
+async def test_an_address_that_there_cannot_be_is_out_of_reach(url: str) -> None:
+    store = PostgresStore(url)
+    for connect in (store.open, store.pending):
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await connect()
+
+
 @pytest.mark.parametrize("option", ["?statement_cache_size=0", "?application_name=app&statement_cache_size=0"])
 async def test_statements_need_not_be_kept_for_a_pooler(url: str, option: str) -> None:
     store = PostgresStore(url + option)

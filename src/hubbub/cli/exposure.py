@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from hubbub.core.forwarded import Proxies
 from hubbub.core.origins import Origins, is_loopback
 from hubbub.errors import ConfigError
+from hubbub.node.broker import make_broker
+from hubbub.node.database import databases
+from hubbub.outbox.tables import find_table
 
 if TYPE_CHECKING:
     from hubbub.config import Settings
@@ -14,15 +17,25 @@ if TYPE_CHECKING:
 
 __all__ = ["check_lists", "check_origins"]
 
+PATIENCE = 5.0
 WAY = "set HUBBUB_ORIGINS to where your pages come from, like HUBBUB_ORIGINS=https://example.com"
 
 
 def check_lists(settings: Settings) -> Proxies:
-    """Read the lists of the settings; the trusted proxies.
+    """Read the lists and the addresses of the settings; the trusted proxies.
 
     Raises:
-        ConfigError: a list has something in it that it cannot; the message names the variable.
+        ConfigError: one has something in it that it cannot; the message names the variable.
     """
+    try:
+        make_broker(settings.hubbub_broker_url, databases(settings, PATIENCE)["archive"])
+    except ConfigError as error:
+        raise ConfigError(f"HUBBUB_BROKER_URL: {error}") from None
+    try:
+        if settings.hubbub_outbox_url is not None:
+            find_table(settings.hubbub_outbox_url)
+    except ConfigError as error:
+        raise ConfigError(f"HUBBUB_OUTBOX_URL: {error}") from None
     try:
         Origins(settings.origins)
     except ConfigError as error:

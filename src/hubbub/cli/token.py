@@ -19,11 +19,12 @@ __all__ = ["token"]
 
 OURS = {"sub", "iat", "exp"}
 HOUR = 3600.0
+LONGEST = 1e10
 
 
 def token(
     user: Annotated[str, typer.Option(help="Whom the token signs in: `sub`.")],
-    ttl: Annotated[float, typer.Option(min=1, help="How long it is good, in seconds.")] = HOUR,
+    ttl: Annotated[float, typer.Option(min=1, max=LONGEST, help="How long it is good, in seconds.")] = HOUR,
     claim: Annotated[
         list[str], typer.Option(metavar="NAME=VALUE", help="A claim more; JSON, or else text; may be given again.")
     ] = [],  # noqa: B006

@@ -172,6 +172,7 @@ class Cluster:
 
     def _gone(self, peer: str) -> None:
         self._peers.pop(peer, None)
+        self._wanted.pop(peer, None)  # it may be back at once, and know nobody
         self._joiner.forget(peer)
         self._node.mirrors.gone(peer)
         for waiting, _, future in self._asked.values():

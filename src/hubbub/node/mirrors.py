@@ -95,6 +95,7 @@ class Mirrors:
         """Learn that streams run on another node."""
         for channel in channels:
             self._abroad[channel] = peer
+            self._node.streams.give_way(channel)
             before = self._mirrors.get(channel)
             if self._node.channels.get(channel) is not None:
                 mirror = self._mirrors[channel] = Mirror(channel, peer)

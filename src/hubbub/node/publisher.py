@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures.thread  # noqa: F401  # what is registered last is called first: its end comes after ours
 import os
 import threading
 from collections.abc import Coroutine

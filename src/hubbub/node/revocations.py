@@ -18,6 +18,8 @@ __all__ = ["Revocations"]
 
 KEEP = 30 * 86400.0
 """Seconds for which a revocation is kept where nobody says how long: no token should live longer."""
+LATEST = 1e11
+"""Seconds since 1970: who gives more has milliseconds, or something that no database can keep."""
 
 
 class Revocations:
@@ -77,11 +79,13 @@ class Revocations:
             until: when every such token has expired, seconds since 1970; 30 days from now by default.
 
         Raises:
-            UsageError: not one of the two.
+            UsageError: not one of the two, or no such time.
             StoreError: it could not be kept, and nothing is revoked.
         """
         if (user_id is None) == (jti is None):
             raise UsageError("Revoke either a user's tokens, `user_id=`, or one token, `jti=`.")
+        if until is not None and not 0 <= until <= LATEST:
+            raise UsageError(f"until={until!r} is not allowed: give seconds since 1970, up to {LATEST:g}.")
         now = time.time()
         subject = f"jti:{jti}" if user_id is None else f"user:{check_user_id(user_id)}"
         end = now + KEEP if until is None else until

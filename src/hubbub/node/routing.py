@@ -9,8 +9,8 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -23,6 +23,7 @@ __all__ = ["Handler", "Route", "payload_decoder", "refuse_unawaited", "takes", "
 Handler = Callable[..., Any]
 
 TAG = re.compile(r"(?<=^Input tag) '.*'(?= found)", re.DOTALL)  # all that pydantic repeats of the input
+CHECKS = ("annotated_types", "pydantic")  # whose marks ask for what only pydantic does
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ def payload_decoder(kind: Any) -> Callable[[msgspec.Raw], Any]:
     if hasattr(kind, "model_validate_json"):
         return _model_decoder(kind)
     try:
+        _refuse_unread(kind, set())
         wire = twin(kind)
         decode = msgspec.json.Decoder(wire).decode
     except (TypeError, NameError, AttributeError, UsageError) as error:
@@ -144,6 +146,20 @@ def payload_decoder(kind: Any) -> Callable[[msgspec.Raw], Any]:
             raise (_of_pydantic(error) if hasattr(error, "errors") else invalid_payload(error)) from None
 
     return convert
+
+
+def _refuse_unread(kind: Any, seen: set[Any]) -> None:
+    """Fail where a type asks for a check that nobody here would make: msgspec skips marks that it does not know."""
+    for mark in getattr(kind, "__metadata__", ()):
+        if any(type(part).__module__.startswith(CHECKS) for part in getattr(mark, "metadata", [mark])):
+            raise UsageError(f"{mark!r} would not be checked: write msgspec.Meta(...), or take a pydantic model.")
+    if kind in seen or hasattr(kind, "__pydantic_validator__"):  # which checks its own
+        return
+    seen.add(kind)
+    own = isinstance(kind, type) and hasattr(kind, "__annotations__")
+    for part in get_type_hints(kind, include_extras=True).values() if own else get_args(kind):
+        if isinstance(part, Hashable):
+            _refuse_unread(part, seen)
 
 
 def _model_decoder(model: Any) -> Callable[[msgspec.Raw], Any]:
@@ -219,7 +235,13 @@ def _without_payload(function: Handler) -> Handler:
 
 
 def _threaded(call: Handler) -> Handler:
+    def guarded(*args: Any) -> Any:
+        try:
+            return call(*args)
+        except StopIteration as error:  # a future takes none, and would never be done
+            raise RuntimeError("a handler raised StopIteration") from error
+
     async def run(*args: Any) -> Any:
-        return await asyncio.to_thread(call, *args)
+        return await asyncio.to_thread(guarded, *args)
 
     return run

@@ -296,6 +296,13 @@ class Streams:
         if self.find(stream.channel) is stream:
             self._ends.add(stream, monotonic() + stream.ttl)
 
+    def give_way(self, channel: str) -> None:
+        """Forget a stream that has ended, for a later one on another node."""
+        stream = self.find(channel)
+        if stream is not None and not stream.running:
+            del self._streams[channel]
+            self._node.mirrors.ended(channel)
+
     def joined(self, connection: Connection, channel: str) -> None:
         """Take note of a new subscriber."""
         if channel in self._streams:

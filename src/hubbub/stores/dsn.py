@@ -15,7 +15,16 @@ __all__ = ["DSN", "LOST", "PATIENCE", "reason", "refuse"]
 
 PATIENCE = 5.0
 """Seconds for a connection, and for each statement."""
-LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+IMPOSSIBLE = (OverflowError, UnicodeError)
+"""What the loop raises for a port, or the name of a host, that there cannot be."""
+LOST = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    *IMPOSSIBLE,
+)
 """What may be raised where a database is out of reach or refuses."""
 URL = re.compile(
     r"postgres(?:ql)?://(?:[^@/?#]*@)?(?P<hosts>[\w.%\-]*(?::\d+)?(?:,[\w.%\-]+(?::\d+)?)*|\[[\da-fA-F:]+\](?::\d+)?)"

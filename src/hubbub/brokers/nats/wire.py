@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.errors import Error
 
 from hubbub.brokers.nats.address import Address
-from hubbub.errors import ConfigError
+from hubbub.errors import ConfigError, StoreUnavailable
 
 __all__ = ["CONNECT", "Handler", "Message", "Subscription", "Wire"]
 
@@ -73,7 +73,7 @@ class Wire(Client):
         options: dict[str, Any] = {"token" if address.password is None else "user": address.user}
         if address.credentials is not None and find_spec("nkeys") is None:
             raise ConfigError('nkeys is not installed, which ?credentials= needs: pip install "nats-py[nkeys]"')
-        tls = ssl.create_default_context(cafile=address.ca) if address.scheme == "tls" or address.ca else None
+        tls = _trust(address) if address.scheme == "tls" or address.ca else None
         await self.connect(
             f"{address.scheme}://{server}",
             **(options if address.user else {}),
@@ -142,3 +142,10 @@ class Wire(Client):
 
     async def _closed(self) -> None:
         self._lost(self)
+
+
+def _trust(address: Address) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=address.ca)
+    except OSError as error:
+        raise StoreUnavailable(f"?ca={address.ca} in the URL of NATS is no file of certificates: {error}") from None

@@ -182,6 +182,7 @@ class MongoStore:
         task = asyncio.create_task(work)
         self._running[task] = frozenset()
         task.add_done_callback(self._running.pop)
+        task.add_done_callback(_note)
         try:
             with named(self.place):
                 return await asyncio.shield(task)
@@ -233,3 +234,9 @@ def _place(url: str) -> str:
     before = rest.partition("?")[0]
     host, _, database = (before if "@" in before else rest).rpartition("@")[2].partition("?")[0].partition("/")
     return f"{host}/{database or 'hubbub'}"
+
+
+def _note(task: asyncio.Task[Any]) -> None:
+    """Take note of a failure for a caller who was cancelled: asyncio would warn of one that nobody saw."""
+    if not task.cancelled():
+        task.exception()
