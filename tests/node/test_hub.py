@@ -182,6 +182,11 @@ async def test_a_user_is_disconnected_everywhere(hub: Hub) -> None:
     assert not await hub.is_user_connected("ann")
 
 
+async def test_a_code_that_cannot_be_sent_is_refused_wherever_the_user_is(hub: Hub) -> None:
+    with pytest.raises(UsageError, match="Close code 1006"):
+        await hub.disconnect_user("nobody", 1006)
+
+
 # --- Asking ----------------------------------------------------------------------------------------------------------
 
 

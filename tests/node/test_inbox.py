@@ -13,6 +13,7 @@ import pytest
 
 from hubbub import Hub, Limits, Message, Timeouts, UsageError
 from hubbub.core.identity import Identity
+from hubbub.core.inbox import Standing
 from hubbub.errors import StorageFull, StoreUnavailable
 from hubbub.node import database as database_module
 from hubbub.node.mailbox import PAGE
@@ -104,6 +105,27 @@ async def test_an_ack_on_its_way_counts_for_who_comes_back_at_once(hub: Hub) -> 
     await bo.heard("chat", 3)
     say(connection, "ack", {"cursor": 2})
     connection.close()
+    _, again = open_connection(hub, "bo")
+    await again.heard("chat")
+    assert durable(again) == [(3, 2)]
+
+
+async def test_an_ack_on_its_way_does_not_hide_what_waits_where_others_have_expired(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, bo = open_connection(hub, "bo")
+    for n in range(3):
+        await hub.send_to_user("bo", "chat", n, durable=True)
+    await bo.heard("chat", 3)
+    monkeypatch.setattr(hub.node.inbox, "_write_soon", lambda: None)  # the database does not hear of it yet
+    say(connection, "ack", {"cursor": 2})
+    connection.close()
+    expired = Standing(acked=0, pending=1, dropped=0)  # the first two have
+
+    async def standing(*_: Any) -> Standing:
+        return expired
+
+    monkeypatch.setattr(hub.node.databases["inbox"].store, "standing", standing)
     _, again = open_connection(hub, "bo")
     await again.heard("chat")
     assert durable(again) == [(3, 2)]
@@ -231,6 +253,17 @@ async def test_a_client_can_ask_what_waits(hub: Hub) -> None:
         (3, {"n": 2}, "chat"),
     ]
     assert answer[0]["payload"]["pending"] == 5
+
+
+async def test_who_asks_behind_its_ack_is_told_of_it(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection, bo = open_connection(hub, "bo")
+    for n in range(3):
+        await hub.send_to_user("bo", "chat", n, durable=True)
+    await bo.heard("chat", 3)
+    monkeypatch.setattr(hub.node.inbox, "_write_soon", lambda: None)  # the database has not heard of it yet
+    say(connection, "ack", {"cursor": 2})
+    answer = await hub.node.inbox.pending(connection, None, 300)
+    assert ([each["cursor"] for each in answer["messages"]], answer["pending"], answer["cursor"]) == ([3], 1, 2)
 
 
 async def test_what_was_stored_before_a_restart_comes_after_it(url: str) -> None:

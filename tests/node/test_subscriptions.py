@@ -368,6 +368,29 @@ async def test_a_personal_channel_is_its_users(hub: Hub) -> None:
     assert connection.channels == ["user:bo"]
 
 
+async def test_who_asks_for_a_channel_it_is_just_given_is_answered_when_it_has_it(
+    hub: Hub, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.namespace("user", history=5, history_ttl=60, personal=True)
+    read, past = asyncio.Event(), broker.past
+
+    async def slow(*args: Any) -> Any:
+        await read.wait()
+        return await past(*args)
+
+    monkeypatch.setattr(broker, "past", slow)
+    connection, transport = open_connection(hub, "ann")
+    await tick(SOON)
+    say(connection, "subscribe", {"channel": "user:ann"}, id="s")
+    say(connection, "publish", {"channel": "user:ann", "data": 1}, id="p")
+    await tick(SOON)
+    assert transport.types == []
+    read.set()
+    await tick(2 * SOON)
+    assert [message.get("id") for message in transport.messages] == [None, "s", None, "p"]
+    assert data(transport) == [1]
+
+
 async def test_listeners_hear_by_pattern(hub: Hub) -> None:
     heard: list[tuple[str, Any]] = []
     hub.listen("room:*")(lambda channel, data: heard.append((channel, data)))

@@ -28,6 +28,7 @@ __all__ = [
     "Parser",
     "build_close",
     "build_frame",
+    "check_code",
     "cut_reason",
     "may_travel",
     "parse_close",
@@ -90,8 +91,7 @@ def build_close(code: int | None, reason: str = "") -> bytes:
     """
     if code is None or code in _NEVER_SENT:
         return build_frame(Opcode.CLOSE, b"")
-    if not may_travel(code):
-        raise UsageError(f"Close code {code} cannot be sent: use 1000-1003, 1007-1014 or 3000-4999.")
+    check_code(code)
     return build_frame(Opcode.CLOSE, code.to_bytes(2, "big") + cut_reason(reason).encode())
 
 
@@ -303,6 +303,16 @@ def _extended_length(field: bytes | bytearray) -> int:
     if length >> 63:
         raise _violation("length over 63 bits")
     return length
+
+
+def check_code(code: int) -> None:
+    """Refuse a code that section 7.4 does not let an endpoint send.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if not may_travel(code):
+        raise UsageError(f"Close code {code} cannot be sent: use 1000-1003, 1007-1014 or 3000-4999.")
 
 
 def may_travel(code: int) -> bool:

@@ -12,7 +12,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 from hubbub.core.envelope import encode, encode_stored
-from hubbub.core.frames import may_travel
+from hubbub.core.frames import check_code
 from hubbub.core.identity import Identity, check_user_id
 from hubbub.core.session import ConnectionState, Input, advance
 from hubbub.errors import CloseCode, RequestError, UsageError
@@ -277,8 +277,7 @@ class Connection:
         if self.state not in (ConnectionState.CONNECTING, ConnectionState.OPEN):
             return
         self._check_thread("close")
-        if not may_travel(code):
-            raise UsageError(f"Close code {code} cannot be sent: use 1000-1003, 1007-1014 or 3000-4999.")
+        check_code(code)
         if self.outbox is not None:
             self.node.delivery.drain(self.outbox)
         if self.close_reason is not None:

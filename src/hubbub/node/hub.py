@@ -15,6 +15,7 @@ from weakref import ref
 from hubbub.config import ATTACH, DOOR, Auth, Settings, load_settings
 from hubbub.core.bus import ALL, Broadcast, Close, Connections, Count, Put, Revoked, Send, user_topic
 from hubbub.core.envelope import encode
+from hubbub.core.frames import check_code
 from hubbub.core.labels import check_text
 from hubbub.core.limits import Limits, Timeouts
 from hubbub.core.origins import Origins
@@ -364,6 +365,7 @@ class Hub(ChannelMethods):
 
     async def disconnect_user(self, user_id: str, code: int = CloseCode.NORMAL, reason: str = "") -> int:
         """Close every connection of one user; how many there were."""
+        check_code(code)  # here: on another node nobody would hear of it
         return await self._here().cluster.everywhere(Close(check_text(user_id, USER), code, reason))
 
     # Who may sign in

@@ -145,13 +145,15 @@ class Inbox:
             return {"messages": [], "pending": 0, "cursor": 0}
         now, store = time.time_ns() // 1_000_000, database.store
         standing = await database.call(store.standing, user_id, reader.device, now)
-        start = standing.acked if after is None else max(after, standing.acked)
+        acked = max(standing.acked, reader.acked)  # which may still be on its way to the database
+        start = acked if after is None else max(after, acked)
         page = await database.call(store.read, user_id, start, limit, now)
         entries = _fitting(page.entries, self._node.limits.send_queue // 2)
         messages = [_describe(entry) for entry in entries]
         if entries:
             reader.seen = max(reader.seen, entries[-1].cursor)
-        return {"messages": messages, "pending": standing.pending, "cursor": standing.acked}
+        pending = max(standing.pending - (acked - standing.acked), len(messages))  # what was acked may have expired
+        return {"messages": messages, "pending": pending, "cursor": acked}
 
     # Other nodes
 

@@ -112,14 +112,15 @@ class Reader:
         """Find the place of the connection's device, and tell the client what waits; whether anything does."""
         database, connection = self._database, self._connection
         standing = await database.call(database.store.standing, self._user_id, self.device, _now())
-        # An ack may still be on its way to the database; then the count is what is left at most.
+        # An ack may still be on its way to the database; then this is the least that is left, as what it covers may
+        # have expired, and only reading tells whether something is.
         self.sent = self.seen = max(standing.acked, self.acked)
         pending = standing.pending - (self.sent - standing.acked)
         if standing.dropped:
             connection.send("inbox_dropped", {"count": standing.dropped})
         if pending > 0:
             connection.send("inbox", {"cursor": self.sent, "pending": pending})
-        return pending > 0
+        return standing.pending > 0
 
     async def _next_page(self) -> bool:
         """Send a page; True if there is nothing behind it."""

@@ -74,9 +74,10 @@ class CatchUp:
         held: the last of the live publications that came meanwhile.
         dropped: the offset of the last one before those, where there were too many.
         closed: whether it is no longer wanted.
+        begun: whether the answer is sent, or none will be.
     """
 
-    __slots__ = ("_size", "channel", "closed", "connection", "dropped", "held")
+    __slots__ = ("_size", "begun", "channel", "closed", "connection", "dropped", "held")
 
     def __init__(self, connection: Connection, channel: str) -> None:
         self.connection = connection
@@ -84,6 +85,7 @@ class CatchUp:
         self.held: deque[Publication] = deque()
         self.dropped = 0
         self.closed = False
+        self.begun = asyncio.Event()
         self._size = 0
 
     @property
@@ -134,6 +136,7 @@ class Replays:
             task.cancel()
 
     def _open(self, catch_up: CatchUp, missed: Sequence[Publication], head: Position) -> None:
+        catch_up.begun.set()
         if not catch_up.wanted:
             return
         outbox = catch_up.connection.outbox

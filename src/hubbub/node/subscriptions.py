@@ -120,6 +120,8 @@ class Subscriptions:
         namespace = self.check(connection, channel)
         if lease is not None:
             self._leases.add((connection.id, channel), monotonic() + lease.recheck)
+        while (underway := self._catch_up(connection, channel)) is not None and not underway.begun.is_set():
+            await underway.begun.wait()  # or who asks would be told that it has what it has not yet
         if self.has(connection, channel):
             return {"channel": channel}
         if not namespace.remembers:
@@ -409,6 +411,7 @@ class Subscriptions:
         if catch_up.closed:
             return
         catch_up.closed = True
+        catch_up.begun.set()
         del self._catch_ups[channel][connection]
         if not self._catch_ups[channel]:
             del self._catch_ups[channel]
