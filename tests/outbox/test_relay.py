@@ -282,8 +282,8 @@ async def test_one_leads_and_its_fence_counts(url: str, table: OutboxTable) -> N
     await other.open()
     await asyncio.to_thread(put, url, ("room:1", 1), ("room:1", 2))
     [first, second] = (await table.read(10, []))[0]
-    fence = await table.lead("one", 0.0)
-    assert await table.lead("one", 0.0) == fence
+    fence = await table.lead("one", -1.0)
+    assert await table.lead("one", -1.0) == fence
     taken = await other.lead("two", LEASE)
     assert fence is not None
     assert taken == fence + 1
