@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hubbub import Hub, Limits, Message, Timeouts, UsageError
+from hubbub import Connection, Hub, Limits, Message, Timeouts, UsageError
 from hubbub.core.identity import Identity
 from hubbub.core.inbox import Standing
 from hubbub.errors import StorageFull, StoreUnavailable
@@ -110,15 +110,21 @@ async def test_an_ack_on_its_way_counts_for_who_comes_back_at_once(hub: Hub) -> 
     assert durable(again) == [(3, 2)]
 
 
-async def test_an_ack_on_its_way_does_not_hide_what_waits_where_others_have_expired(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def one_whose_ack_is_on_its_way(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Connection:
+    """A connection of bo that has got three messages and acked two, of which the database has not heard yet."""
     connection, bo = open_connection(hub, "bo")
     for n in range(3):
         await hub.send_to_user("bo", "chat", n, durable=True)
     await bo.heard("chat", 3)
-    monkeypatch.setattr(hub.node.inbox, "_write_soon", lambda: None)  # the database does not hear of it yet
+    monkeypatch.setattr(hub.node.inbox, "_write_soon", lambda: None)
     say(connection, "ack", {"cursor": 2})
+    return connection
+
+
+async def test_an_ack_on_its_way_does_not_hide_what_waits_where_others_have_expired(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await one_whose_ack_is_on_its_way(hub, monkeypatch)
     connection.close()
     expired = Standing(acked=0, pending=1, dropped=0)  # the first two have
 
@@ -256,12 +262,7 @@ async def test_a_client_can_ask_what_waits(hub: Hub) -> None:
 
 
 async def test_who_asks_behind_its_ack_is_told_of_it(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection, bo = open_connection(hub, "bo")
-    for n in range(3):
-        await hub.send_to_user("bo", "chat", n, durable=True)
-    await bo.heard("chat", 3)
-    monkeypatch.setattr(hub.node.inbox, "_write_soon", lambda: None)  # the database has not heard of it yet
-    say(connection, "ack", {"cursor": 2})
+    connection = await one_whose_ack_is_on_its_way(hub, monkeypatch)
     answer = await hub.node.inbox.pending(connection, None, 300)
     assert ([each["cursor"] for each in answer["messages"]], answer["pending"], answer["cursor"]) == ([3], 1, 2)
 

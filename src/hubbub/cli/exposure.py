@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_lists", "check_origins"]
 
-PATIENCE = 5.0
+PATIENCE = 5.0  # seconds; nothing is opened here
 WAY = "set HUBBUB_ORIGINS to where your pages come from, like HUBBUB_ORIGINS=https://example.com"
 
 
